@@ -1,0 +1,338 @@
+# The data model: every cdef class, the owner and purpose of every field.
+#
+# Lifetimes.  A reactor owns the ready ring, the timer heap, the inbox and a table
+# of watchers by fd.  Each holds strong references, released when the entry leaves.
+# Three calls go up the floors, and no others: Runnable.run, Watcher.on_ready and
+# Reactor.report.
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t
+
+from pinloop.c_epoll cimport epoll_event
+from pinloop.c_posix cimport sockaddr, sockaddr_storage, socklen_t
+from pinloop.heap cimport Heap
+from pinloop.inbox cimport Inbox, InboxNode
+from pinloop.ring cimport Ring
+
+# ------------------------------------------------------------------ the poll --
+
+cdef enum:
+    EV_READ = 1          # readable, or the peer closed, or an error waits to be read
+    EV_WRITE = 2
+    EV_EDGE = 4          # asked for, never reported: tell each change once
+
+cdef struct Event:
+    int fd
+    uint32_t generation  # of the registration that asked; stale if the slot moved on
+    uint32_t mask
+
+
+cdef class Poller:
+    """What the reactor needs of a kernel: readiness and a clock.  Never calls anyone."""
+    cdef readonly str name
+
+    cdef int add(self, int fd, uint32_t mask, uint32_t generation) except -1
+    cdef int modify(self, int fd, uint32_t old, uint32_t mask, uint32_t generation) except -1
+    cdef int remove(self, int fd, uint32_t mask) except -1
+    cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1
+    cdef int64_t now(self) noexcept
+    cdef int reset(self) except -1
+    cdef void shut(self) noexcept
+
+
+cdef class EpollPoller(Poller):
+    cdef int epfd
+    cdef bint has_pwait2         # cleared at the first ENOSYS (Linux < 5.11)
+
+    cdef int control(self, int operation, int fd, uint32_t mask, uint32_t generation) noexcept
+    cdef int wait_ns(self, epoll_event* events, int capacity, int64_t timeout_ns) noexcept nogil
+
+
+cdef class KqueuePoller(Poller):
+    cdef int kq
+
+    cdef int control(self, int fd, int filter, int flags, uint32_t generation) noexcept
+
+
+cdef class ScriptedPoller(Poller):
+    cdef object script           # iterator of event batches, or of callables that give one
+    cdef int64_t clock           # virtual ns; a wait advances it
+    cdef readonly dict registered    # fd -> (mask, generation)
+    cdef readonly list calls     # what the reactor asked for, in order
+
+
+# --------------------------------------------------------------- the reactor --
+
+cdef class Runnable:
+    """What the ready ring and the flush list hold."""
+    cdef int run(self, Reactor reactor) except -1
+
+
+cdef class Watcher(Runnable):
+    """An fd under a reactor.  Its registration ends before the fd is closed."""
+    cdef Reactor reactor
+    cdef int fd                  # -1 once released
+    cdef uint32_t interest       # the mask the poller holds for it; 0: not registered
+
+    cdef int on_ready(self, uint32_t mask) except -1
+
+
+cdef class WakeWatcher(Watcher):
+    """The inbox's fd: its readiness is the wake, there is nothing to read from it but that."""
+
+
+cdef struct Slot:
+    PyObject* watcher            # owned, or NULL
+    uint32_t generation          # moves on with each registration of this fd number
+    uint32_t changed             # reactor.polls when it last did: tells stale from orphaned
+
+
+cdef class Reactor:
+    cdef Ring ready              # Runnables, run in the next batch
+    cdef Ring flushing           # transports with writes gathered this turn
+    cdef Heap timers
+    cdef Inbox inbox             # handles from other threads
+    cdef Poller poller
+    cdef Watcher wake_watcher    # on inbox.rfd
+    cdef Slot* slots             # by fd number
+    cdef int slot_count
+    cdef Event* events           # the batch being dispatched
+    cdef int event_count
+    cdef uint32_t polls          # how many waits have returned
+
+    cdef PyObject* spare[64]     # run Handles that nobody else holds, to be used again
+    cdef int spare_count
+
+    cdef bint stopping           # leave after this turn
+    cdef bint closed
+    cdef bint debug
+    cdef public double slow_callback_duration   # seconds; debug mode reports what took longer
+    cdef int fork_depth          # of the process that made it
+    cdef long owner_pid          # named in the error that a forked child gets
+    cdef unsigned long thread_id # ident of the thread that runs it; 0: none does
+
+    cdef int64_t last_poll       # ns; 0: not yet asked since the poll
+    cdef int turns               # made since the last poll
+    cdef int turns_to_clock      # turns that may pass before the clock is read again
+
+    cdef int setup(self, Poller poller) except -1
+    cdef void teardown(self) noexcept
+    @cython.final
+    cdef void empty_inbox(self) noexcept
+    cdef int report(self, dict context) except -1
+    cdef int forked(self) except -1
+
+    @cython.final
+    cdef int watch(self, Watcher watcher, uint32_t mask) except -1
+    @cython.final
+    cdef int unwatch(self, Watcher watcher) except -1
+    @cython.final
+    cdef Watcher watcher_at(self, int fd)
+    @cython.final
+    cdef int settle(self, Watcher watcher, uint32_t mask) except -1
+    @cython.final
+    cdef int widen_slots(self, int fd) except -1
+    @cython.final
+    cdef int flush_later(self, Runnable writer) except -1
+    @cython.final
+    cdef int add_timer(self, TimerHandle handle, int64_t when) except -1
+    @cython.final
+    cdef int timer_cancelled(self) except -1
+    @cython.final
+    cdef int compact_timers(self) except -1
+    @cython.final
+    cdef int push_from_thread(self, Handle handle) except -1
+
+    @cython.final
+    cdef int orphaned(self, int fd) except -1
+    @cython.final
+    cdef int recycle(self, PyObject* entry) except -1
+
+    @cython.final
+    cdef int run_once(self) except -1
+    @cython.final
+    cdef int due_timers(self) except -1
+    @cython.final
+    cdef int ready_batch(self) except -1
+    @cython.final
+    cdef int flush(self) except -1
+    @cython.final
+    cdef int poll(self) except -1
+    @cython.final
+    cdef int dispatch(self) except -1
+    @cython.final
+    cdef bint may_skip_poll(self) noexcept
+    @cython.final
+    cdef int64_t poll_timeout(self) noexcept
+    @cython.final
+    cdef int drain_inbox(self) except -1
+    @cython.final
+    cdef int run_until_stopped(self) except -1
+
+
+# ------------------------------------------------------------------- handles --
+
+cdef class Handle(Runnable):
+    cdef InboxNode node          # link in the inbox; the inbox owns a reference meanwhile
+    cdef object callback         # None once cancelled
+    cdef object argument         # the only argument, when argument_count == 1
+    cdef tuple arguments         # all of them, when argument_count > 1
+    cdef object context
+    cdef Reactor reactor         # whose clock, debug flag and exception handler it uses
+    cdef object trace            # debug: the stack that scheduled it
+    cdef int argument_count
+    cdef bint is_cancelled
+
+    @cython.final
+    cdef PyObject* call(self) noexcept
+    @cython.final
+    cdef int run_debug(self, Reactor reactor) except -1
+    @cython.final
+    cdef int failed(self, Reactor reactor) except -1
+    @cython.final
+    cdef void drop_callback(self) noexcept
+
+
+@cython.final
+cdef class TimerHandle(Handle):
+    cdef double deadline         # as given to call_at, or computed by call_later; seconds
+    cdef bint in_heap
+
+
+# ---------------------------------------------------------------- transports --
+
+cdef class CallbackWatcher(Watcher):
+    """add_reader / add_writer: one fd, up to two callbacks."""
+    cdef Handle reader
+    cdef Handle writer
+
+    @cython.final
+    cdef int settle_callbacks(self) except -1
+
+
+cdef enum StreamState:
+    STREAM_NEW                   # made, connection_made not yet called
+    STREAM_OPEN
+    STREAM_CLOSING               # close(): no reading, the written bytes still leave
+    STREAM_LOST                  # connection_lost is scheduled
+    STREAM_CLOSED                # connection_lost was called and the fd given back
+
+
+cdef struct Chunk:
+    PyObject* owner              # bytes, owned
+    char* data                   # what of it is still to be sent
+    size_t size
+
+
+cdef struct OutQueue:
+    Chunk* chunks                # first[] or on the heap
+    Chunk first[2]
+    int head
+    int count
+    int capacity
+    size_t size                  # bytes in it
+
+
+cdef union Address:              # what accept, getsockname and getpeername fill
+    sockaddr any
+    char room[28]                # a sockaddr_in6
+
+
+@cython.final
+cdef class StreamTransport(Watcher):
+    cdef StreamState state
+    cdef bint reading_paused
+    cdef bint eof_received       # the peer's
+    cdef bint eof_requested      # ours: shut the write side once the queue is empty
+    cdef bint buffered           # the protocol is a BufferedProtocol
+    cdef bint writing_paused     # the protocol was told pause_writing
+    cdef bint in_flush           # on the reactor's flush list
+    cdef bint in_context         # a callback of the protocol is running
+    cdef bint blocked            # the kernel's buffer is full: wait for EV_WRITE
+    cdef bint large_reads        # the last read was large: read straight into bytes
+    cdef int lost_writes         # writes after the connection was lost
+    cdef size_t high             # of get_write_buffer_limits, bytes
+    cdef size_t low
+    cdef OutQueue out
+    cdef Loop loop
+    cdef object protocol
+    cdef object receive          # bound data_received, or get_buffer of a BufferedProtocol
+    cdef object received         # bound buffer_updated of a BufferedProtocol
+    cdef object context          # every callback of the protocol runs in it
+    cdef object server           # told when the connection is gone
+    cdef object sock             # the socket that owns fd, once there is one; else fd is ours
+    cdef dict extra              # get_extra_info beyond the addresses and the socket
+    cdef Address local
+    cdef Address remote
+    cdef object __weakref__
+
+    cdef int set_state(self, StreamState state) except -1
+    cdef int bind_protocol(self, object protocol) except -1
+    cdef int begin(self) except -1
+    cdef int want(self) except -1
+    cdef int release_fd(self) except -1
+    cdef object get_socket(self)
+    cdef int remember(self, str name, object value) except -1
+    cdef int told_slow(self, double took) except -1
+
+    cdef PyObject* tell(self, object method, PyObject* argument) noexcept
+    cdef int protocol_failed(self, str method) except -1
+    cdef int buffer_failed(self, object failure) except -1
+    cdef int io_failed(self, int error, str doing) except -1
+    cdef int lose(self, object exception) except -1
+
+    cdef int read_ready(self) except -1
+    cdef int read_small(self) except -1
+    cdef int read_large(self) except -1
+    cdef int read_into_buffer(self) except -1
+    cdef int read_nothing(self, ssize_t result, int error) except -1
+    cdef int deliver(self, object data) except -1
+    cdef int read_eof(self) except -1
+
+    cdef int written_too_late(self) except -1
+    cdef int enqueue(self, object data) except -1
+    cdef int enqueue_copy(self, object data) except -1
+    cdef int push_out(self) except -1
+    cdef int send_queue(self) except -1
+    cdef int queue_drained(self) except -1
+    cdef int check_pressure(self) except -1
+    cdef int relieve_pressure(self) except -1
+    cdef int shut_write_side(self) except -1
+
+
+cdef class Listener(Watcher):
+    """A listening socket: accepts in batches and makes a transport of each connection."""
+    cdef Loop loop
+    cdef object sock             # owns fd
+    cdef object factory          # protocol_factory
+    cdef object server
+    cdef object context
+    cdef bint exhausted          # out of descriptors: told once, until an accept succeeds
+    cdef TimerHandle retry       # resumes accepting after a back-off
+
+    cdef int accepted(self, int fd, sockaddr_storage* address, socklen_t size) except -1
+    cdef int accept_failed(self, int error) except -1
+    cdef int back_off(self, int error) except -1
+
+
+# ------------------------------------------------------------------ the loop --
+
+cdef class Loop(Reactor):
+    cdef char* scratch           # where small reads land before they become bytes
+    cdef object task_factory     # set_task_factory's
+    cdef object __weakref__
+
+    cdef object make_task(self, object coro, dict kwargs)
+    cdef int add_callback(self, object fd, object callback, tuple args, bint writing, str method) except -1
+    @cython.final
+    cdef Handle make_handle(self, object callback, PyObject** args, Py_ssize_t count, object context)
+    @cython.final
+    cdef TimerHandle make_timer(self, double deadline, object callback, PyObject** args, Py_ssize_t count,
+                                object context)
+    @cython.final
+    cdef int fill(self, Handle handle, object callback, PyObject** args, Py_ssize_t count,
+                  object context) except -1
+    @cython.final
+    cdef int check_call(self, object callback, str method, bint any_thread) except -1
+    @cython.final
+    cdef int soon(self, object callback, PyObject* argument, object context) except -1

@@ -1,0 +1,26 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, nonecheck=False, cdivision=True
+# cython: binding=False, embedsignature=False, auto_pickle=False
+# cython: freethreading_compatible=True
+"""The native floors of pinloop.
+
+One module, so that calls between its parts inline; its body is split by role, in
+floor order, and each file may use only the files above it.  The data model is in
+_core.pxd.
+"""
+
+include "prelude.pxi"        # imports
+include "errors.pxi"         # errno -> exception
+include "poll.pxi"           # the Poller contract
+include "poll_epoll.pxi"
+include "poll_kqueue.pxi"
+include "poll_scripted.pxi"  # a Poller without a kernel, for tests
+include "handle.pxi"         # Handle, TimerHandle
+include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
+include "watcher.pxi"        # add_reader, add_writer
+include "outqueue.pxi"       # what a transport has still to send
+include "address.pxi"        # sockaddr -> tuple
+include "stream.pxi"         # TCP transports
+include "listener.pxi"       # accepting
+include "loop.pxi"           # the asyncio-facing Loop
+include "gcsupport.pxi"      # what the collector cannot see by itself

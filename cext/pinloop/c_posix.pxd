@@ -1,0 +1,76 @@
+# Sockets, descriptors, clocks, atomics: the POSIX side of compat.h.
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+
+cdef extern from "compat.h" nogil:
+    const int EAGAIN, EWOULDBLOCK, EINTR, EEXIST, ENOENT, EBADF, EPERM, ENOSYS, EINVAL
+    const int EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO
+    const int EPIPE, ECONNRESET, ENOTCONN
+
+    ctypedef unsigned int socklen_t
+
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+
+    struct sockaddr:
+        unsigned short sa_family
+
+    struct sockaddr_storage:
+        unsigned short ss_family
+
+    struct in_addr:
+        uint32_t s_addr
+
+    struct in6_addr:
+        unsigned char s6_addr[16]
+
+    struct sockaddr_in:
+        unsigned short sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+
+    struct sockaddr_in6:
+        unsigned short sin6_family
+        uint16_t sin6_port
+        uint32_t sin6_flowinfo
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+
+    const int AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
+    const int MSG_NOSIGNAL, SHUT_WR, INET6_ADDRSTRLEN
+
+    ssize_t recv(int fd, void* buffer, size_t size, int flags)
+    ssize_t send(int fd, const void* buffer, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    int shutdown(int fd, int how)
+    int getsockname(int fd, sockaddr* address, socklen_t* size)
+    int getpeername(int fd, sockaddr* address, socklen_t* size)
+    const char* inet_ntop(int family, const void* source, char* target, socklen_t size)
+    uint16_t ntohs(uint16_t value)
+    uint32_t ntohl(uint32_t value)
+    int close(int fd)
+
+    int pl_accept(int fd, sockaddr_storage* address, socklen_t* size)
+    int pl_wake_open(int* rfd, int* wfd)
+    void pl_wake_write(int wfd)
+    void pl_wake_drain(int rfd)
+    int64_t pl_monotonic_ns()
+    int pl_fork_depth
+    int pl_watch_forks()
+
+    ctypedef void* pl_atomic_ptr
+    ctypedef int pl_atomic_int
+    void* pl_ptr_peek(pl_atomic_ptr* p)
+    void* pl_ptr_load(pl_atomic_ptr* p)
+    void* pl_ptr_take(pl_atomic_ptr* p)
+    bint pl_ptr_swap_if(pl_atomic_ptr* p, void** expected, void* desired)
+    void pl_int_store(pl_atomic_int* p, int value)
+    int pl_int_take(pl_atomic_int* p)
+    int pl_int_load(pl_atomic_int* p)
+
+    bint pl_likely(bint condition)
+    bint pl_unlikely(bint condition)

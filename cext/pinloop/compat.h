@@ -1,0 +1,217 @@
+/* The platform floor: every #if about an operating system, a C library or a
+ * CPython version is in this file.  Nothing above it asks which platform it is.
+ *
+ * Both poll backends are compiled everywhere.  A platform that lacks one gets
+ * stubs here that fail with ENOSYS, so the code that uses them is type-checked
+ * on every build and the choice is made at run time.
+ */
+#ifndef PINLOOP_COMPAT_H
+#define PINLOOP_COMPAT_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------- epoll -- */
+
+#if defined(__linux__)
+#define PL_HAVE_EPOLL 1
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
+
+/* epoll with a nanosecond timeout (Linux 5.11); a libc older than 2.35 has no
+ * wrapper, so it is called by number.  timeout_ns < 0 waits for ever. */
+static inline int pl_epoll_pwait2(int epfd, struct epoll_event *events, int capacity, int64_t timeout_ns) {
+    struct timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    return (int)syscall(SYS_epoll_pwait2, epfd, events, capacity, timeout_ns < 0 ? NULL : &ts, NULL, 0);
+}
+#else
+#define PL_HAVE_EPOLL 0
+typedef union { void *ptr; int fd; uint32_t u32; uint64_t u64; } epoll_data_t;
+struct epoll_event { uint32_t events; epoll_data_t data; };
+enum { EPOLLIN = 1, EPOLLOUT = 4, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 0x2000, EPOLL_CLOEXEC = 0,
+       EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3 };
+#define EPOLLET (1u << 31)
+static inline int epoll_create1(int flags) { (void)flags; errno = ENOSYS; return -1; }
+static inline int epoll_ctl(int e, int op, int fd, struct epoll_event *ev) {
+    (void)e; (void)op; (void)fd; (void)ev; errno = ENOSYS; return -1;
+}
+static inline int epoll_wait(int e, struct epoll_event *ev, int n, int ms) {
+    (void)e; (void)ev; (void)n; (void)ms; errno = ENOSYS; return -1;
+}
+static inline int pl_epoll_pwait2(int e, struct epoll_event *ev, int n, int64_t ns) {
+    (void)e; (void)ev; (void)n; (void)ns; errno = ENOSYS; return -1;
+}
+#endif
+
+/* --------------------------------------------------------------- kqueue -- */
+
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || \
+    defined(__DragonFly__) || defined(PINLOOP_LIBKQUEUE)
+#define PL_HAVE_KQUEUE 1
+#include <sys/event.h>
+#else
+#define PL_HAVE_KQUEUE 0
+struct kevent {
+    uintptr_t ident; int16_t filter; uint16_t flags; uint32_t fflags; intptr_t data; void *udata;
+};
+enum { EVFILT_READ = -1, EVFILT_WRITE = -2, EV_ADD = 1, EV_DELETE = 2, EV_CLEAR = 0x20,
+       EV_EOF = 0x8000, EV_ERROR = 0x4000 };
+static inline int kqueue(void) { errno = ENOSYS; return -1; }
+static inline int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *events,
+                         int nevents, const struct timespec *timeout) {
+    (void)kq; (void)changes; (void)nchanges; (void)events; (void)nevents; (void)timeout;
+    errno = ENOSYS; return -1;
+}
+#endif
+/* The type of kevent.udata differs (void* or intptr_t): one way to write and read it. */
+#define pl_kev_set(kev, fd, filt, flag, tag) do { \
+    memset((kev), 0, sizeof *(kev)); (kev)->ident = (uintptr_t)(fd); (kev)->filter = (filt); \
+    (kev)->flags = (flag); (kev)->udata = (void *)(uintptr_t)(tag); } while (0)
+#define pl_kev_tag(kev) ((uint32_t)(uintptr_t)(kev)->udata)
+
+/* ----------------------------------------------- descriptors and sockets -- */
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0   /* CPython ignores SIGPIPE; the flag only saves embedders */
+#endif
+
+static inline int pl_set_flags(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
+    return fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* A wake-up pair: an eventfd (both ends the same number) or a pipe. */
+static inline int pl_wake_open(int *rfd, int *wfd) {
+#if PL_HAVE_EPOLL
+    *rfd = *wfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return *rfd < 0 ? -1 : 0;
+#else
+    int fds[2];
+    if (pipe(fds) < 0) return -1;
+    if (pl_set_flags(fds[0]) < 0 || pl_set_flags(fds[1]) < 0) {
+        int saved = errno; close(fds[0]); close(fds[1]); errno = saved; return -1;
+    }
+    *rfd = fds[0]; *wfd = fds[1];
+    return 0;
+#endif
+}
+
+static inline void pl_wake_write(int wfd) {
+    /* EAGAIN means that a wake is pending already, which is all that is asked. */
+    int saved = errno;
+    uint64_t one = 1;
+    ssize_t n;
+    do { n = write(wfd, &one, PL_HAVE_EPOLL ? sizeof one : 1); } while (n < 0 && errno == EINTR);
+    errno = saved;
+}
+
+static inline void pl_wake_drain(int rfd) {
+    char buffer[256];
+    while (read(rfd, buffer, sizeof buffer) == (ssize_t)sizeof buffer) {}
+}
+
+/* accept(2) whose result is non-blocking and close-on-exec. */
+static inline int pl_accept(int fd, struct sockaddr_storage *address, socklen_t *size) {
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
+    return accept4(fd, (struct sockaddr *)address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    int accepted = accept(fd, (struct sockaddr *)address, size);
+    if (accepted >= 0 && pl_set_flags(accepted) < 0) {
+        int saved = errno; close(accepted); errno = saved; return -1;
+    }
+    return accepted;
+#endif
+}
+
+/* ----------------------------------------------------------- time, forks -- */
+
+static inline int64_t pl_monotonic_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* How many forks lie between this process and the first one that loaded the
+ * module.  A reactor remembers the number it was made under; comparing two
+ * integers is what tells a forked child from its parent on the hot path.  It is
+ * a fact about the process, not state of the module. */
+static int pl_fork_depth = 0;
+static void pl_count_fork(void) { pl_fork_depth++; }
+static inline int pl_watch_forks(void) { return pthread_atfork(NULL, NULL, pl_count_fork); }
+
+/* -------------------------------------------------------------- atomics -- */
+
+typedef _Atomic(void *) pl_atomic_ptr;
+typedef _Atomic(int) pl_atomic_int;
+#define pl_ptr_peek(p) atomic_load_explicit((p), memory_order_relaxed)
+#define pl_ptr_load(p) atomic_load((p))
+#define pl_ptr_take(p) atomic_exchange((p), NULL)
+#define pl_ptr_swap_if(p, expected, desired) atomic_compare_exchange_weak((p), (expected), (desired))
+#define pl_int_store(p, v) atomic_store((p), (v))
+#define pl_int_take(p) atomic_exchange((p), 0)
+#define pl_int_load(p) atomic_load((p))
+
+/* -------------------------------------------------------------- CPython -- */
+
+/* The raised exception, normalised and with its traceback, as a new reference;
+ * the error indicator is cleared. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define pl_take_exception() PyErr_GetRaisedException()
+#else
+static inline PyObject *pl_take_exception(void) {
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL) return NULL;
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) { PyException_SetTraceback(value, tb); Py_DECREF(tb); }
+    Py_DECREF(type);
+    return value;
+}
+#endif
+
+#define pl_type_dict(type) ((type)->tp_dict)
+#define pl_tuple_items(tuple) (((PyTupleObject *)(tuple))->ob_item)
+
+/* Whether the caller's is the only reference, so that the object may be used again. */
+#if defined(Py_GIL_DISABLED)
+#if PY_VERSION_HEX >= 0x030E0000
+#define pl_only_reference(op) PyUnstable_Object_IsUniquelyReferenced(op)
+#else
+#define pl_only_reference(op) 0
+#endif
+#else
+#define pl_only_reference(op) (Py_REFCNT(op) == 1)
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define pl_likely(x) __builtin_expect(!!(x), 1)
+#define pl_unlikely(x) __builtin_expect(!!(x), 0)
+#else
+#define pl_likely(x) (x)
+#define pl_unlikely(x) (x)
+#endif
+
+#endif /* PINLOOP_COMPAT_H */

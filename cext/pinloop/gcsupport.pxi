@@ -1,0 +1,58 @@
+# What the cyclic collector cannot see by itself: references kept in C arrays.
+#
+# A loop dropped without close() is a cycle through its ready ring, its timers or its
+# watchers (loop -> handle -> bound method -> ... -> loop).  Cython generates traverse
+# and clear for the object fields; these wrap them for the arrays.  A node in the inbox
+# is not visited: it looks like a root, and its loop is about to take it.
+
+ctypedef int (*Visit)(PyObject* reached, void* arg) noexcept
+ctypedef int (*Traverse)(PyObject* self, Visit visit, void* arg) noexcept
+ctypedef int (*Clear)(PyObject* self) noexcept
+
+cdef Traverse traverse_fields = <Traverse><void*>(<PyTypeObject*>Loop).tp_traverse
+cdef Clear clear_fields = <Clear><void*>(<PyTypeObject*>Loop).tp_clear
+
+
+cdef int visit_ring(Ring* ring, Visit visit, void* arg) noexcept:
+    cdef size_t at = ring.head
+    cdef int stop
+    while at != ring.tail:
+        stop = visit(<PyObject*>ring.slots[at & ring.mask], arg)
+        if stop:
+            return stop
+        at += 1
+    return 0
+
+
+cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef Loop loop = <Loop>self
+    cdef size_t i
+    cdef int fd
+    cdef int stop = traverse_fields(self, visit, arg)
+    if not stop and loop.ready.slots != NULL:
+        stop = visit_ring(&loop.ready, visit, arg)
+    if not stop and loop.flushing.slots != NULL:
+        stop = visit_ring(&loop.flushing, visit, arg)
+    for i in range(loop.timers.count):
+        if not stop:
+            stop = visit(loop.timers.timers[i].handle, arg)
+    for fd in range(loop.slot_count):
+        if not stop and loop.slots[fd].watcher != NULL:
+            stop = visit(loop.slots[fd].watcher, arg)
+    for i in range(<size_t>loop.spare_count):
+        if not stop:
+            stop = visit(loop.spare[i], arg)
+    return stop
+
+
+cdef int clear_loop(PyObject* self) noexcept:
+    (<Loop>self).closed = True
+    (<Loop>self).teardown()
+    return clear_fields(self)
+
+
+(<PyTypeObject*>Loop).tp_traverse = <traverseproc><void*>traverse_loop
+(<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
+
+if pl_watch_forks():
+    raise RuntimeError("pthread_atfork failed: a forked child could not be told from its parent")

@@ -1,0 +1,172 @@
+# Handle and TimerHandle: one callback with its arguments and context.
+
+cdef class Runnable:
+
+    cdef int run(self, Reactor reactor) except -1:
+        raise NotImplementedError(f"{type(self).__name__}.run")
+
+
+def describe_callback(callback, args=(), show_args=False):
+    """`name(args) at file:line`, as handles show their callback in reports."""
+    inner = callback
+    while hasattr(inner, "func"):                       # functools.partial
+        inner = inner.func
+    inner = inspect.unwrap(inner) if callable(inner) else inner
+    name = getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or repr(inner)
+    text = f"{name}({', '.join(reprlib.repr(a) for a in args) if show_args else ''})"
+    code = getattr(inner, "__code__", None)
+    return f"{text} at {code.co_filename}:{code.co_firstlineno}" if code is not None else text
+
+
+cdef class Handle(Runnable):
+    """A scheduled callback, as `call_soon` returns it.
+
+    Not made directly.  It stands in for asyncio.Handle, `isinstance` included, but is
+    not a subclass: it has no attributes of its own to set and no weak references.
+    """
+
+    @property
+    def __class__(self):
+        return asyncio.Handle
+
+    def cancel(self):
+        """Keep the callback from being called.  Has no effect once it was, or a second time."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self.drop_callback()
+
+    def cancelled(self):
+        """Whether `cancel` was called."""
+        return self.is_cancelled
+
+    def get_context(self):
+        """The contextvars.Context in which the callback runs."""
+        return self.context
+
+    @property
+    def _source_traceback(self):
+        # What asyncio's own exception reports read from a handle in debug mode.
+        return self.trace
+
+    def __repr__(self):
+        parts = [type(self).__name__]
+        if self.is_cancelled:
+            parts.append("cancelled")
+        if isinstance(self, TimerHandle):
+            parts.append(f"when={(<TimerHandle>self).deadline}")
+        if self.callback is not None:
+            parts.append(describe_callback(self.callback, handle_args(self), self.reactor.debug))
+        if self.trace:
+            filename, line = self.trace[len(self.trace) - 1][:2]
+            parts.append(f"created at {filename}:{line}")
+        return f"<{' '.join(parts)}>"
+
+    @cython.final
+    cdef void drop_callback(self) noexcept:
+        # Detached before released: a finalizer may look at this handle.
+        cdef object callback = self.callback, argument = self.argument, arguments = self.arguments
+        self.callback = self.argument = self.arguments = None
+
+    @cython.final
+    cdef PyObject* call(self) noexcept:
+        """Call the callback; NULL when it raised, with the error indicator set."""
+        cdef PyObject* stack[2]
+        cdef object callback = self.callback    # held: it may cancel this very handle
+        cdef object argument
+        cdef tuple arguments
+        if self.argument_count == 0:
+            return PyObject_CallNoArgs(<PyObject*>callback)
+        if self.argument_count == 1:
+            argument = self.argument
+            stack[1] = <PyObject*>argument
+            return PyObject_Vectorcall(<PyObject*>callback, &stack[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        arguments = self.arguments
+        return PyObject_Vectorcall(
+            <PyObject*>callback, tuple_items(<PyObject*>arguments), self.argument_count, NULL)
+
+    cdef int run(self, Reactor reactor) except -1:
+        cdef PyObject* result
+        cdef object context
+        if self.is_cancelled:
+            return 0
+        if reactor.debug:
+            return self.run_debug(reactor)
+        context = self.context
+        if PyContext_Enter(<PyObject*>context) < 0:
+            return self.failed(reactor)
+        result = self.call()
+        PyContext_Exit(<PyObject*>context)
+        if result == NULL:
+            return self.failed(reactor)
+        Py_DECREF(<object>result)
+        return 0
+
+    @cython.final
+    cdef int run_debug(self, Reactor reactor) except -1:
+        """run, but timed: a callback that holds the loop up is reported."""
+        cdef int64_t start = reactor.poller.now()
+        cdef PyObject* result = NULL
+        cdef double took
+        description = repr(self)
+        if PyContext_Enter(<PyObject*>self.context) == 0:
+            result = self.call()
+            PyContext_Exit(<PyObject*>self.context)
+        if result == NULL:
+            self.failed(reactor)
+        else:
+            Py_DECREF(<object>result)
+        took = (reactor.poller.now() - start) / 1e9
+        if took >= reactor.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds", description, took)
+        return 0
+
+    @cython.final
+    cdef int failed(self, Reactor reactor) except -1:
+        exception = take_exception()
+        if is_exit(exception):
+            raise exception
+        context = {
+            "message": f"Exception in callback {describe_callback(self.callback, handle_args(self), reactor.debug)}",
+            "exception": exception,
+            "handle": self,
+        }
+        if self.trace:
+            context["source_traceback"] = self.trace
+        return reactor.report(context)
+
+
+@cython.final
+cdef class TimerHandle(Handle):
+    """A callback scheduled for a time, as `call_later` and `call_at` return it."""
+
+    @property
+    def __class__(self):
+        return asyncio.TimerHandle
+
+    def when(self):
+        """The time at which it is due, in seconds on the loop's clock."""
+        return self.deadline
+
+    def cancel(self):
+        """Keep the callback from being called.  O(1)."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self.drop_callback()
+            if self.in_heap:
+                self.reactor.timer_cancelled()
+
+
+cdef tuple handle_args(Handle handle):
+    if handle.argument_count == 1 and not handle.is_cancelled:
+        return (handle.argument,)
+    return handle.arguments or ()
+
+
+cdef object take_exception():
+    """The exception just raised, with its traceback; the error indicator is cleared."""
+    cdef PyObject* raised = pl_take_exception()
+    if raised == NULL:
+        return SystemError("a call failed without an exception")
+    exception = <object>raised
+    Py_DECREF(exception)
+    return exception

@@ -1,0 +1,105 @@
+# Listening sockets.
+#
+# Connections are accepted in batches, and TCP_NODELAY is not set on each: the kernel
+# hands it down from the listening socket.  Out of descriptors, the listener steps
+# aside for a second (level-triggered, it would spin) and is told of once.
+
+cdef enum:
+    ACCEPT_BATCH = 64
+cdef double ACCEPT_RETRY_DELAY = 1.0
+
+
+@cython.final
+cdef class Listener(Watcher):
+    """Accepts connections on `sock` and makes a transport, with a protocol of `factory`, for each."""
+
+    def __init__(self, Loop loop not None, sock, factory, server):
+        self.loop = loop
+        self.reactor = loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.factory = factory
+        self.server = server
+        self.context = PyContext_CopyCurrent()
+
+    def __repr__(self):
+        return f"<pinloop.Listener fd={self.fd} {'accepting' if self.interest else 'idle'}>"
+
+    def start(self):
+        """Accept from now on."""
+        self.reactor.watch(self, EV_READ)
+
+    def stop(self):
+        """Accept no more.  The socket stays open; it is its owner's to close."""
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+        self.reactor.unwatch(self)
+
+    cdef int on_ready(self, uint32_t mask) except -1:
+        cdef sockaddr_storage address
+        cdef socklen_t size
+        cdef int fd, i
+        for i in range(ACCEPT_BATCH):
+            if self.interest == 0:
+                break             # a protocol of this batch closed the server
+            size = sizeof(address)
+            memset(&address, 0, sizeof(Address))
+            fd = pl_accept(self.fd, &address, &size)
+            if fd >= 0:
+                self.accepted(fd, &address, size)
+            elif would_block(errno):
+                break
+            elif self.accept_failed(errno):
+                break
+        return 0
+
+    cdef int accept_failed(self, int error) except -1:
+        """1 when accepting must stop for now, 0 to go on with the next connection."""
+        # These belong to a connection that is gone already, not to the listener.
+        if error == ECONNABORTED or error == EPROTO or error == EPERM:
+            return 0
+        if out_of_resources(error):
+            self.back_off(error)
+            return 1
+        self.reactor.report({
+            "message": "Error accepting a connection", "exception": os_error(error, "accept"),
+            "socket": TransportSocket(self.sock),
+        })
+        self.stop()
+        return 1
+
+    cdef int back_off(self, int error) except -1:
+        cdef PyObject* args[1]
+        self.reactor.watch(self, 0)
+        self.retry = self.loop.make_timer(
+            self.loop.time() + ACCEPT_RETRY_DELAY, self.start, args, 0, self.context)
+        if self.exhausted:
+            return 0
+        self.exhausted = True
+        return self.reactor.report({
+            "message": f"socket.accept() out of system resource; trying again every {ACCEPT_RETRY_DELAY:g} s",
+            "exception": os_error(error, "accept"), "socket": TransportSocket(self.sock),
+        })
+
+    cdef int accepted(self, int fd, sockaddr_storage* address, socklen_t size) except -1:
+        cdef StreamTransport transport
+        cdef object context = PyContext_Copy(self.context)
+        self.exhausted = False
+        try:
+            transport = make_stream(self.loop, fd, context.run(self.factory), context)
+        except BaseException as failure:
+            close(fd)
+            if is_exit(failure):
+                raise
+            return self.reactor.report({
+                "message": "Error on transport creation for incoming connection",
+                "exception": failure,
+            })
+        memcpy(&transport.remote, address, min(size, <socklen_t>sizeof(Address)))
+        read_addresses(fd, &transport.local, &transport.remote)
+        transport.server = self.server
+        if self.server is not None:
+            self.server._attach(transport)
+        self.reactor.watch(transport, 0)
+        return transport.begin()

@@ -1,0 +1,425 @@
+# The asyncio-facing Loop: what is called once per callback, task or future.
+#
+# The scheduling methods are C functions with the vectorcall signature, put into the
+# type's dict at import: a Cython method that takes *args would cost a tuple a call.
+# The rest of asyncio's surface is in Python, in pinloop._loop.
+
+cdef object Future = asyncio.Future
+cdef object Task = asyncio.Task
+cdef object iscoroutinefunction = inspect.iscoroutinefunction
+
+# Since 3.13.3 a task factory gets create_task's keywords as they came.
+cdef bint FACTORY_TAKES_KEYWORDS = sys.version_info >= (3, 13, 3)
+
+cdef enum:
+    TRACE_DEPTH = 10         # frames kept of where a handle was made, in debug mode
+
+
+cdef class Loop(Reactor):
+    """The native half of `pinloop.Loop`."""
+
+    def __init__(self, Poller poller=None):
+        if self.poller is not None:
+            raise RuntimeError(f"{self!r} is initialised already")
+        self.setup(default_poller() if poller is None else poller)
+        self.scratch = <char*>PyMem_RawMalloc(SCRATCH_SIZE)
+        if self.scratch == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.scratch)
+
+    cdef int report(self, dict context) except -1:
+        self.call_exception_handler(context)
+        return 0
+
+    # --------------------------------------------------------------- running --
+
+    def _run(self):
+        """Run turns until `stop`.  The caller has made this the running loop."""
+        if self.thread_id:
+            raise RuntimeError("This event loop is already running")
+        if self.fork_depth != pl_fork_depth:
+            self.forked()
+        self.thread_id = PyThread_get_thread_ident()
+        try:
+            self.run_until_stopped()
+        finally:
+            self.stopping = False
+            self.thread_id = 0
+
+    def _close(self):
+        """Drop what is scheduled and watched; the kernel objects go back."""
+        self.closed = True
+        self.teardown()
+
+    def stop(self):
+        """Leave `run_forever` after the present turn: what is ready, and I/O that waits already, still runs."""
+        self.stopping = True
+        inbox_wake(&self.inbox)
+
+    def is_running(self):
+        """Whether a thread runs it."""
+        return self.thread_id != 0
+
+    def is_closed(self):
+        """Whether `close` was called."""
+        return self.closed
+
+    def time(self):
+        """The loop's monotonic clock, in seconds."""
+        return self.poller.now() / 1e9
+
+    def get_debug(self):
+        """Whether debug mode is on."""
+        return self.debug
+
+    def _set_debug(self, bint enabled):
+        self.debug = enabled
+
+    @property
+    def _thread_id(self):
+        # The name by which asyncio's own helpers know it.
+        return self.thread_id or None
+
+    @property
+    def _owner_pid(self):
+        return self.owner_pid
+
+    def _check_closed(self):
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        if self.fork_depth != pl_fork_depth:
+            self.forked()
+
+    # ----------------------------------------------------- futures and tasks --
+
+    def create_future(self):
+        """A new asyncio.Future of this loop."""
+        return Future(loop=self)
+
+    def create_task(self, coro, **kwargs):
+        """Schedule coroutine `coro` and return its Task.
+
+        Keywords (`name`, `context`, and from 3.12 on `eager_start`) go to asyncio.Task, or
+        to the task factory.  Raises RuntimeError on a closed loop.
+        """
+        if pl_unlikely(self.closed or self.fork_depth != pl_fork_depth):
+            self._check_closed()
+        if self.task_factory is not None:
+            return self.make_task(coro, kwargs)
+        kwargs["loop"] = self
+        task = Task(coro, **kwargs)
+        if self.debug and task._source_traceback:
+            task._source_traceback.pop()
+        return task
+
+    cdef object make_task(self, object coro, dict kwargs):
+        """A task by the user's factory, called as this version of asyncio calls it."""
+        if FACTORY_TAKES_KEYWORDS:
+            return self.task_factory(self, coro, **kwargs)
+        name = kwargs.pop("name", None)
+        if kwargs.get("context", self) is None:
+            del kwargs["context"]
+        task = self.task_factory(self, coro, **kwargs)
+        if name is not None and hasattr(task, "set_name"):
+            task.set_name(name)
+        return task
+
+    def set_task_factory(self, factory):
+        """Make `create_task` call `factory(loop, coro, **kwargs)`; None gives the default back."""
+        if factory is not None and not callable(factory):
+            raise TypeError(f"task factory must be a callable or None, not {factory!r}")
+        self.task_factory = factory
+
+    def get_task_factory(self):
+        """The task factory, or None."""
+        return self.task_factory
+
+    # ------------------------------------------------------------------- fds --
+
+    def add_reader(self, fd, callback, *args):
+        """Call `callback(*args)` whenever `fd` (an int or an object with fileno()) is readable.
+
+        Replaces the callback before.  Raises ValueError for a negative fd, RuntimeError
+        for one that a transport uses, OSError for one that is closed (EBADF) or cannot
+        be polled (EPERM: a regular file).
+        """
+        self.add_callback(fd, callback, args, False, "add_reader")
+
+    def add_writer(self, fd, callback, *args):
+        """Call `callback(*args)` whenever `fd` is writable.  As `add_reader` otherwise."""
+        self.add_callback(fd, callback, args, True, "add_writer")
+
+    cdef int add_callback(self, object fd, object callback, tuple args, bint writing, str method) except -1:
+        self.check_call(callback, method, False)
+        return set_callback(
+            self, fd, self.make_handle(callback, tuple_items(<PyObject*>args), len(args), None), writing)
+
+    def remove_reader(self, fd):
+        """Stop calling back for reading; False if nothing was."""
+        return not self.closed and drop_callback_of(self, fd, False)
+
+    def remove_writer(self, fd):
+        """Stop calling back for writing; False if nothing was."""
+        return not self.closed and drop_callback_of(self, fd, True)
+
+    # --------------------------------------------------------------- handles --
+
+    @cython.final
+    cdef int check_call(self, object callback, str method, bint any_thread) except -1:
+        """What call_soon and its kin refuse, and why."""
+        self._check_closed()
+        if inspect.iscoroutine(callback):
+            raise TypeError(f"coroutines cannot be used with {method}(): got {callback!r}")
+        if not callable(callback):
+            raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
+        if self.debug:
+            if iscoroutinefunction(callback):
+                raise TypeError(f"coroutines cannot be used with {method}(): got {callback!r}")
+            if not any_thread and self.thread_id and self.thread_id != PyThread_get_thread_ident():
+                raise RuntimeError(
+                    f"Non-thread-safe operation invoked on an event loop other than the current one: "
+                    f"{method}() from another thread; use call_soon_threadsafe()")
+        return 0
+
+    @cython.final
+    cdef int fill(self, Handle handle, object callback, PyObject** args, Py_ssize_t count,
+                  object context) except -1:
+        cdef tuple arguments
+        cdef Py_ssize_t i
+        if context is None:
+            handle.context = PyContext_CopyCurrent()
+        elif PyContext_CheckExact(context):
+            handle.context = context
+        else:
+            raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__!r}")
+        handle.reactor = self
+        handle.callback = callback
+        handle.argument_count = <int>count
+        if count == 1:
+            handle.argument = <object>args[0]
+        elif count:
+            arguments = PyTuple_New(count)
+            for i in range(count):
+                Py_INCREF(<object>args[i])
+                PyTuple_SET_ITEM(arguments, i, <object>args[i])
+            handle.arguments = arguments
+        if self.debug:
+            handle.trace = where_called()
+        return 0
+
+    @cython.final
+    cdef Handle make_handle(self, object callback, PyObject** args, Py_ssize_t count, object context):
+        cdef Handle handle
+        if self.spare_count:
+            self.spare_count -= 1
+            handle = <Handle>self.spare[self.spare_count]
+            Py_DECREF(handle)
+            handle.is_cancelled = False
+        else:
+            handle = Handle.__new__(Handle)
+        self.fill(handle, callback, args, count, context)
+        return handle
+
+    @cython.final
+    cdef TimerHandle make_timer(self, double deadline, object callback, PyObject** args, Py_ssize_t count,
+                                object context):
+        cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
+        self.fill(handle, callback, args, count, context)
+        handle.deadline = deadline
+        self.add_timer(handle, deadline_ns(deadline))
+        return handle
+
+    @cython.final
+    cdef int soon(self, object callback, PyObject* argument, object context) except -1:
+        """call_soon for the floors above the reactor: one argument, no checks."""
+        return ring_push(&self.ready, self.make_handle(callback, &argument, 1, context))
+
+    def __repr__(self):
+        return (f"<{type(self).__name__} running={self.is_running()} closed={self.closed} debug={self.debug} "
+                f"poller={self.poller.name}>")
+
+
+def where_called():
+    """The stack of the caller, oldest frame first, cheaply: source lines are looked up when shown."""
+    stack = traceback.StackSummary.extract(
+        traceback.walk_stack(sys._getframe()), limit=TRACE_DEPTH, lookup_lines=False)
+    stack.reverse()
+    return stack
+
+
+cdef int64_t deadline_ns(double when) noexcept:
+    """The first nanosecond at which `loop.time() >= when` holds, so that no timer is early."""
+    cdef double scaled = when * 1e9
+    cdef int64_t ns
+    if scaled >= 9.2e18:
+        return INT64_MAX
+    if scaled <= 0:
+        return 0
+    ns = <int64_t>ceil(scaled)
+    while ns / 1e9 < when:
+        ns += 1
+    return ns
+
+
+# ------------------------------------------- the vectorcall scheduling methods --
+
+class Spelled:
+    """The signatures of the scheduling methods, for calls that spell arguments out by keyword.
+
+    Each returns (positional arguments, context), or raises the TypeError that Python would.
+    """
+
+    @staticmethod
+    def call_soon(callback, *args, context=None):
+        return (callback, *args), context
+
+    @staticmethod
+    def call_soon_threadsafe(callback, *args, context=None):
+        return (callback, *args), context
+
+    @staticmethod
+    def call_later(delay, callback, *args, context=None):
+        return (delay, callback, *args), context
+
+    @staticmethod
+    def call_at(when, callback, *args, context=None):
+        return (when, callback, *args), context
+
+
+cdef object respell(PyObject* self, str method, PyObject** args, Py_ssize_t count, PyObject* names):
+    """Call `method` again with its arguments in place."""
+    cdef Py_ssize_t i
+    keywords = {}
+    if names != NULL:
+        keywords = {name: <object>args[count + i] for i, name in enumerate(<tuple>names)}
+    positional = [<object>args[i] for i in range(count)]
+    positional, context = getattr(Spelled, method)(*positional, **keywords)
+    return getattr(<object>self, method)(*positional, context=context)
+
+
+# Docstrings of the methods below, in the form in which inspect finds the signature.
+cdef const char* CALL_SOON_DOC = b"""call_soon($self, callback, *args, context=None)
+--
+
+Call `callback(*args)` in the next turn, in `context` or a copy of the current one,
+and return a Handle that can cancel it.  Callbacks run first in, first out.  Raises
+RuntimeError on a closed loop, TypeError for what cannot be called.
+"""
+cdef const char* CALL_SOON_THREADSAFE_DOC = b"""call_soon_threadsafe($self, callback, *args, context=None)
+--
+
+As `call_soon`, from any thread or signal handler; wakes the loop up if it sleeps.
+"""
+cdef const char* CALL_LATER_DOC = b"""call_later($self, delay, callback, *args, context=None)
+--
+
+Call `callback(*args)` after at least `delay` seconds (at once, in a later turn, if it
+is zero or negative; never if it is infinite) and return a TimerHandle.  Never early;
+equal times run first in, first out.  Raises TypeError or ValueError for a delay that
+is no number or NaN.
+"""
+cdef const char* CALL_AT_DOC = b"""call_at($self, when, callback, *args, context=None)
+--
+
+As `call_later`, at the absolute time `when` of `loop.time()`.
+"""
+
+
+cdef inline bint only_context(PyObject* names) noexcept:
+    """Whether the keywords of a call are just `context`."""
+    return names == NULL or (
+        PyTuple_GET_SIZE(<tuple>names) == 1 and tuple_items(names)[0] == <PyObject*>"context") or (
+        PyTuple_GET_SIZE(<tuple>names) == 0)
+
+
+cdef inline object context_of(PyObject** args, Py_ssize_t count, PyObject* names):
+    if names == NULL or PyTuple_GET_SIZE(<tuple>names) == 0:
+        return None
+    return <object>args[count]
+
+
+cdef object call_soon(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+    cdef Loop loop = <Loop>self
+    cdef Handle handle
+    if count < 1 or not only_context(names):
+        return respell(self, "call_soon", args, count, names)
+    callback = <object>args[0]
+    if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
+        loop.check_call(callback, "call_soon", False)
+    handle = loop.make_handle(callback, args + 1, count - 1, context_of(args, count, names))
+    ring_push(&loop.ready, handle)
+    return handle
+
+
+cdef object call_soon_threadsafe(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+    cdef Loop loop = <Loop>self
+    cdef Handle handle
+    if count < 1 or not only_context(names):
+        return respell(self, "call_soon_threadsafe", args, count, names)
+    callback = <object>args[0]
+    if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
+        loop.check_call(callback, "call_soon_threadsafe", True)
+    if loop.thread_id == PyThread_get_thread_ident():
+        # From a callback, or from a signal handler between two of them: no lock is
+        # needed, and the order among this thread's calls is kept.
+        handle = loop.make_handle(callback, args + 1, count - 1, context_of(args, count, names))
+        ring_push(&loop.ready, handle)
+        return handle
+    handle = Handle.__new__(Handle)    # the spare ones belong to the loop's thread
+    loop.fill(handle, callback, args + 1, count - 1, context_of(args, count, names))
+    loop.push_from_thread(handle)
+    return handle
+
+
+cdef object schedule_at(Loop loop, double when, str method, PyObject** args, Py_ssize_t count, PyObject* names):
+    """The common part of call_later and call_at: args[1] is the callback."""
+    callback = <object>args[1]
+    if pl_unlikely(isnan(when)):
+        raise ValueError(f"{method}() needs a time in seconds, not NaN")
+    if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
+        loop.check_call(callback, method, False)
+    return loop.make_timer(when, callback, args + 2, count - 2, context_of(args, count, names))
+
+
+cdef object call_later(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+    cdef Loop loop = <Loop>self
+    cdef double delay
+    if count < 2 or not only_context(names):
+        return respell(self, "call_later", args, count, names)
+    if <object>args[0] is None:
+        raise TypeError("delay must not be None")
+    delay = <object>args[0]
+    if pl_unlikely(loop.closed):
+        loop._check_closed()
+    return schedule_at(loop, loop.poller.now() / 1e9 + delay, "call_later", args, count, names)
+
+
+cdef object call_at(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+    cdef double when
+    if count < 2 or not only_context(names):
+        return respell(self, "call_at", args, count, names)
+    if <object>args[0] is None:
+        raise TypeError("when cannot be None")
+    when = <object>args[0]
+    return schedule_at(<Loop>self, when, "call_at", args, count, names)
+
+
+cdef PyMethodDef scheduling_methods[4]
+
+cdef int add_method(int at, const char* name, void* function, const char* doc) except -1:
+    cdef PyMethodDef* method = &scheduling_methods[at]
+    method.ml_name = name
+    method.ml_meth = function
+    method.ml_flags = METH_FASTCALL | METH_KEYWORDS
+    method.ml_doc = doc
+    (<dict>pl_type_dict(<PyTypeObject*>Loop))[name.decode()] = PyDescr_NewMethod(<PyTypeObject*>Loop, method)
+    return 0
+
+
+add_method(0, b"call_soon", <void*>call_soon, CALL_SOON_DOC)
+add_method(1, b"call_soon_threadsafe", <void*>call_soon_threadsafe, CALL_SOON_THREADSAFE_DOC)
+add_method(2, b"call_later", <void*>call_later, CALL_LATER_DOC)
+add_method(3, b"call_at", <void*>call_at, CALL_AT_DOC)
+PyType_Modified(<PyTypeObject*>Loop)

@@ -1,0 +1,39 @@
+# Everything the floors import, in one place.
+
+import asyncio
+import inspect
+import os
+import reprlib
+import socket as _socket
+import sys
+import traceback
+import warnings
+from asyncio.log import logger
+from asyncio.trsock import TransportSocket
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
+from cpython.mem cimport (
+    PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc,
+)
+from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
+from libc.errno cimport errno
+from libc.math cimport ceil, isnan
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+from posix.time cimport timespec
+from posix.unistd cimport getpid
+
+from pinloop.c_epoll cimport *
+from pinloop.c_kqueue cimport *
+from pinloop.c_posix cimport *
+from pinloop.c_python cimport *
+from pinloop.heap cimport Heap, Timer, heap_free, heap_pop, heap_push, heap_rebuild
+from pinloop.inbox cimport (
+    Inbox, InboxNode, inbox_fall_asleep, inbox_push, inbox_take, inbox_waiting, inbox_wake, inbox_wake_up,
+)
+from pinloop.ring cimport Ring, ring_clear, ring_count, ring_free, ring_init, ring_pop, ring_push

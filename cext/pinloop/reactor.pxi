@@ -1,0 +1,449 @@
+# The reactor: ready ring + timer heap + inbox + Poller.
+#
+# A turn is due timers -> ready batch -> flush -> poll -> dispatch, one function each.
+# What a callback schedules runs in the next batch, never in this one, so a chain of
+# callbacks cannot keep the others waiting.
+
+cdef enum:
+    EVENT_CAPACITY = 256
+    SPARE_HANDLES = 64
+    POLL_EVERY_NS = 250_000   # a ready chain pays for a poll at most this often
+    CLOCK_EVERY = 64          # turns of a ready chain between two looks at the clock, at most
+    COMPACT_FROM = 64         # cancelled timers before compaction is thought of
+
+
+cdef class Watcher(Runnable):
+
+    def __cinit__(self):
+        self.fd = -1
+
+    cdef int on_ready(self, uint32_t mask) except -1:
+        raise NotImplementedError(f"{type(self).__name__}.on_ready")
+
+
+cdef class WakeWatcher(Watcher):
+
+    cdef int on_ready(self, uint32_t mask) except -1:
+        # Edge-triggered: an eventfd need not be read, only a pipe could fill up.
+        if self.reactor.inbox.rfd != self.reactor.inbox.wfd:
+            pl_wake_drain(self.reactor.inbox.rfd)
+        return 0
+
+
+cdef class Reactor:
+
+    def __cinit__(self):
+        self.inbox.rfd = self.inbox.wfd = -1
+        self.slow_callback_duration = 0.1
+        self.fork_depth = pl_fork_depth
+        self.owner_pid = getpid()
+
+    def __dealloc__(self):
+        self.teardown()
+        ring_free(&self.ready)
+        ring_free(&self.flushing)
+        heap_free(&self.timers)
+        PyMem_RawFree(self.slots)
+        PyMem_RawFree(self.events)
+
+    cdef int setup(self, Poller poller) except -1:
+        cdef WakeWatcher wake = WakeWatcher()
+        ring_init(&self.ready, 64)
+        ring_init(&self.flushing, 16)
+        self.events = <Event*>PyMem_RawMalloc(EVENT_CAPACITY * sizeof(Event))
+        if self.events == NULL:
+            raise MemoryError()
+        self.poller = poller
+        if pl_wake_open(&self.inbox.rfd, &self.inbox.wfd) < 0:
+            raise_os_error(errno, "cannot open the wake-up fd")
+        wake.reactor = self
+        wake.fd = self.inbox.rfd
+        self.wake_watcher = wake
+        return self.watch(wake, EV_READ | EV_EDGE)
+
+    cdef void teardown(self) noexcept:
+        """Drop all that is scheduled and watched, and give the kernel objects back."""
+        cdef int fd
+        cdef PyObject* watcher
+        cdef size_t i
+        if self.poller is not None:
+            self.poller.shut()
+        for fd in range(self.slot_count):
+            watcher = self.slots[fd].watcher
+            self.slots[fd].watcher = NULL
+            if watcher != NULL:
+                (<Watcher>watcher).interest = 0
+                Py_DECREF(<object>watcher)
+        self.wake_watcher = None
+        self.empty_inbox()
+        if self.ready.slots != NULL:
+            ring_clear(&self.ready)
+        if self.flushing.slots != NULL:
+            ring_clear(&self.flushing)
+        while self.timers.count:
+            handle = <TimerHandle>heap_pop(&self.timers)
+            Py_DECREF(handle)
+            (<TimerHandle>handle).in_heap = False
+        self.timers.cancelled = 0
+        while self.spare_count:
+            self.spare_count -= 1
+            Py_DECREF(<object>self.spare[self.spare_count])
+        if self.inbox.rfd >= 0:
+            close(self.inbox.rfd)
+            if self.inbox.wfd != self.inbox.rfd:
+                close(self.inbox.wfd)
+            self.inbox.rfd = self.inbox.wfd = -1
+
+    cdef void empty_inbox(self) noexcept:
+        cdef InboxNode* node = inbox_take(&self.inbox)
+        cdef PyObject* owner
+        while node != NULL:
+            owner = <PyObject*>node.owner
+            node = node.next
+            Py_DECREF(<object>owner)
+
+    cdef int report(self, dict context) except -1:
+        """A callback's exception.  The loop hands it to its exception handler."""
+        raise context["exception"]
+
+    cdef int forked(self) except -1:
+        raise RuntimeError(
+            f"this event loop belongs to process {self.owner_pid}, of which this process ({getpid()}) is a "
+            f"fork; its descriptors are shared with the parent. Make a loop of your own in the child")
+
+    # ------------------------------------------------------------- one turn --
+
+    @cython.final
+    cdef int run_until_stopped(self) except -1:
+        while True:
+            self.run_once()
+            if self.stopping:
+                break
+        # What the last dispatch wrote should not wait for a next run.
+        return self.flush()
+
+    @cython.final
+    cdef int run_once(self) except -1:
+        if self.timers.count:
+            self.due_timers()
+        self.ready_batch()
+        self.flush()
+        self.poll()
+        return self.dispatch()
+
+    @cython.final
+    cdef int due_timers(self) except -1:
+        cdef int64_t now = self.poller.now()
+        cdef TimerHandle handle
+        while self.timers.count and self.timers.timers[0].when <= now:
+            handle = <TimerHandle>heap_pop(&self.timers)
+            Py_DECREF(handle)
+            handle.in_heap = False
+            if handle.is_cancelled:
+                self.timers.cancelled -= 1
+            else:
+                ring_push(&self.ready, handle)
+        return 0
+
+    @cython.final
+    cdef int ready_batch(self) except -1:
+        cdef size_t batch
+        cdef PyObject* entry
+        if inbox_waiting(&self.inbox):
+            self.drain_inbox()
+        batch = ring_count(&self.ready)
+        while batch:
+            batch -= 1
+            entry = ring_pop(&self.ready)
+            try:
+                (<Runnable>entry).run(self)
+            finally:
+                self.recycle(entry)
+            if pl_unlikely(self.fork_depth != pl_fork_depth):
+                self.forked()
+        return 0
+
+    @cython.final
+    cdef int flush(self) except -1:
+        cdef size_t batch = ring_count(&self.flushing)
+        cdef PyObject* entry
+        while batch:
+            batch -= 1
+            entry = ring_pop(&self.flushing)
+            try:
+                (<Runnable>entry).run(self)
+            finally:
+                Py_DECREF(<object>entry)
+        return 0
+
+    @cython.final
+    cdef int poll(self) except -1:
+        cdef int64_t timeout
+        self.event_count = 0
+        if self.may_skip_poll():
+            return 0
+        timeout = self.poll_timeout()
+        if timeout != 0 and not inbox_fall_asleep(&self.inbox):
+            timeout = 0
+        try:
+            self.event_count = self.poller.wait(self.events, EVENT_CAPACITY, timeout)
+        finally:
+            inbox_wake_up(&self.inbox)
+        self.polls += 1
+        self.turns = 0
+        self.turns_to_clock = 0
+        return 0
+
+    @cython.final
+    cdef int dispatch(self) except -1:
+        cdef int i
+        cdef Event* event
+        cdef Slot* slot
+        cdef Watcher watcher
+        for i in range(self.event_count):
+            event = &self.events[i]
+            slot = &self.slots[event.fd] if event.fd < self.slot_count else NULL
+            # Checked now, not when the poll returned: an earlier callback of this batch
+            # may have closed the fd, and a later one may have got its number.
+            if slot == NULL or slot.watcher == NULL or slot.generation != event.generation:
+                if slot == NULL or slot.changed != self.polls:
+                    self.orphaned(event.fd)
+                continue
+            watcher = <Watcher>slot.watcher
+            watcher.on_ready(event.mask)
+            if pl_unlikely(self.fork_depth != pl_fork_depth):
+                self.forked()
+        self.event_count = 0
+        return 0
+
+    @cython.final
+    cdef bint may_skip_poll(self) noexcept:
+        """Work is ready and the kernel was asked a moment ago.
+
+        The clock itself is only read as often as the pace of the chain calls for: the
+        next look is half-way, in turns, to the time at which a poll will be due.
+        """
+        cdef int64_t now, elapsed
+        if self.stopping or (ring_count(&self.ready) == 0 and ring_count(&self.flushing) == 0):
+            return False
+        self.turns += 1
+        if self.turns == 1:
+            self.last_poll = self.poller.now()
+            return True
+        if self.turns_to_clock > 0:
+            self.turns_to_clock -= 1
+            return True
+        now = self.poller.now()
+        elapsed = now - self.last_poll
+        if elapsed >= POLL_EVERY_NS:
+            return False
+        self.turns_to_clock = <int>min(
+            (POLL_EVERY_NS - elapsed) * self.turns // (2 * elapsed + 1), <int64_t>CLOCK_EVERY)
+        return True
+
+    @cython.final
+    cdef int64_t poll_timeout(self) noexcept:
+        cdef int64_t left
+        cdef TimerHandle handle
+        if self.stopping or ring_count(&self.ready) or ring_count(&self.flushing):
+            return 0
+        while self.timers.count:
+            handle = <TimerHandle>self.timers.timers[0].handle
+            if not handle.is_cancelled:
+                left = self.timers.timers[0].when - self.poller.now()
+                return left if left > 0 else 0
+            heap_pop(&self.timers)
+            handle.in_heap = False
+            self.timers.cancelled -= 1
+            Py_DECREF(handle)
+        return -1
+
+    @cython.final
+    cdef int recycle(self, PyObject* entry) except -1:
+        """Release a run entry, keeping a plain Handle that nobody else holds for the next call_soon."""
+        cdef Handle handle
+        if (self.spare_count < SPARE_HANDLES and (<PyTypeObject*>Handle) == pl_type(entry)
+                and pl_only_reference(entry)):
+            handle = <Handle>entry
+            handle.drop_callback()
+            handle.context = None
+            handle.trace = None
+            # drop_callback may have run a finalizer; a spare must still be nobody's.
+            if self.spare_count < SPARE_HANDLES:
+                self.spare[self.spare_count] = entry
+                self.spare_count += 1
+                return 0
+        Py_DECREF(<object>entry)
+        return 0
+
+    # ---------------------------------------------------------------- timers --
+
+    @cython.final
+    cdef int add_timer(self, TimerHandle handle, int64_t when) except -1:
+        heap_push(&self.timers, when, handle)
+        handle.in_heap = True
+        return 0
+
+    @cython.final
+    cdef int timer_cancelled(self) except -1:
+        self.timers.cancelled += 1
+        if self.timers.cancelled > COMPACT_FROM and 2 * self.timers.cancelled > self.timers.count:
+            self.compact_timers()
+        return 0
+
+    @cython.final
+    cdef int compact_timers(self) except -1:
+        cdef size_t kept = 0, dropped = 0, i
+        cdef PyObject** dead = <PyObject**>PyMem_RawMalloc(self.timers.count * sizeof(PyObject*))
+        if dead == NULL:
+            raise MemoryError()
+        for i in range(self.timers.count):
+            if (<TimerHandle>self.timers.timers[i].handle).is_cancelled:
+                dead[dropped] = self.timers.timers[i].handle
+                dropped += 1
+            else:
+                self.timers.timers[kept] = self.timers.timers[i]
+                kept += 1
+        self.timers.count = kept
+        self.timers.cancelled = 0
+        heap_rebuild(&self.timers)
+        # Released only when the heap is whole again: a finalizer may add a timer.
+        for i in range(dropped):
+            (<TimerHandle>dead[i]).in_heap = False
+            Py_DECREF(<object>dead[i])
+        PyMem_RawFree(dead)
+        return 0
+
+    # ----------------------------------------------------------------- inbox --
+
+    @cython.final
+    cdef int push_from_thread(self, Handle handle) except -1:
+        handle.node.owner = <void*><PyObject*>handle
+        Py_INCREF(handle)
+        inbox_push(&self.inbox, &handle.node)
+        return 0
+
+    @cython.final
+    cdef int drain_inbox(self) except -1:
+        cdef InboxNode* node = inbox_take(&self.inbox)
+        cdef Handle handle
+        while node != NULL:
+            handle = <Handle>node.owner
+            node = node.next
+            ring_push(&self.ready, handle)
+            Py_DECREF(handle)
+        return 0
+
+    # -------------------------------------------------------------- watchers --
+
+    @cython.final
+    cdef int watch(self, Watcher watcher, uint32_t mask) except -1:
+        """Register `watcher` for `mask`, or change what a registered one waits for."""
+        cdef Slot* slot
+        if watcher.fd >= self.slot_count:
+            self.widen_slots(watcher.fd)
+        slot = &self.slots[watcher.fd]
+        if slot.watcher == <PyObject*>watcher:
+            return self.settle(watcher, mask)
+        if mask == 0:
+            if slot.watcher != NULL:
+                self.settle(<Watcher>slot.watcher, 0)
+        else:
+            try:
+                self.poller.add(watcher.fd, mask, slot.generation + 1)
+            except FileExistsError:
+                raise RuntimeError(f"File descriptor {watcher.fd} is used by {<object>slot.watcher!r}") from None
+        # The kernel took it, so whatever held the slot had lost its fd to a close.
+        previous = <object>slot.watcher if slot.watcher != NULL else None
+        if previous is not None:
+            (<Watcher>previous).interest = 0
+            Py_DECREF(previous)
+        Py_INCREF(watcher)
+        slot.watcher = <PyObject*>watcher
+        slot.generation += 1
+        slot.changed = self.polls
+        watcher.interest = mask
+        return 0
+
+    @cython.final
+    cdef int settle(self, Watcher watcher, uint32_t mask) except -1:
+        """Bring the poller's mask for a registered watcher to `mask`."""
+        cdef uint32_t old = watcher.interest
+        cdef uint32_t generation = self.slots[watcher.fd].generation
+        if mask == old:
+            return 0
+        watcher.interest = mask
+        if mask == 0:
+            try:
+                self.poller.remove(watcher.fd, old)
+            except OSError:
+                pass          # closed already, which ended the registration
+        elif old == 0:
+            self.poller.add(watcher.fd, mask, generation)
+        else:
+            try:
+                self.poller.modify(watcher.fd, old, mask, generation)
+            except FileNotFoundError:
+                # The number was closed and opened again under the registration.
+                self.poller.add(watcher.fd, mask, generation)
+        return 0
+
+    @cython.final
+    cdef int unwatch(self, Watcher watcher) except -1:
+        """End a registration.  To be called before the fd is closed."""
+        cdef Slot* slot
+        if watcher.fd < 0 or watcher.fd >= self.slot_count:
+            return 0
+        slot = &self.slots[watcher.fd]
+        if slot.watcher != <PyObject*>watcher:
+            return 0
+        self.settle(watcher, 0)
+        slot.watcher = NULL
+        slot.generation += 1
+        slot.changed = self.polls
+        Py_DECREF(watcher)
+        return 0
+
+    @cython.final
+    cdef Watcher watcher_at(self, int fd):
+        if 0 <= fd < self.slot_count and self.slots[fd].watcher != NULL:
+            return <Watcher>self.slots[fd].watcher
+        return None
+
+    @cython.final
+    cdef int widen_slots(self, int fd) except -1:
+        cdef int count = max(64, self.slot_count)
+        cdef Slot* wider
+        while count <= fd:
+            count *= 2
+        wider = <Slot*>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
+        if wider == NULL:
+            raise MemoryError()
+        memset(wider + self.slot_count, 0, (count - self.slot_count) * sizeof(Slot))
+        self.slots, self.slot_count = wider, count
+        return 0
+
+    @cython.final
+    cdef int orphaned(self, int fd) except -1:
+        """An event of a registration that nobody here remembers.
+
+        Its fd was closed while a duplicate kept the file open, so it can no longer be
+        taken out by number, and level-triggered it would come back for ever.  A fresh
+        poller with today's registrations is the only cure.
+        """
+        cdef int i
+        cdef uint32_t mask
+        self.poller.reset()
+        for i in range(self.slot_count):
+            if self.slots[i].watcher != NULL:
+                mask = (<Watcher>self.slots[i].watcher).interest
+                if mask:
+                    try:
+                        self.poller.add(i, mask, self.slots[i].generation)
+                    except OSError:
+                        (<Watcher>self.slots[i].watcher).interest = 0   # closed behind our back
+        return 0
+
+    @cython.final
+    cdef int flush_later(self, Runnable writer) except -1:
+        return ring_push(&self.flushing, writer)

@@ -1,0 +1,32 @@
+"""pinloop: an asyncio event loop whose reactor is native.
+
+    pinloop.run(main())                                     # as asyncio.run
+    asyncio.Runner(loop_factory=pinloop.new_event_loop)     # a Runner on it
+    pinloop.install()                                       # for programs that call asyncio.run themselves
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._loop import Loop
+from ._server import Server
+from .runner import install, new_event_loop, run
+
+__version__ = "0.1.0"
+
+__all__ = ["EventLoopPolicy", "Loop", "Server", "install", "new_event_loop", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Policies are deprecated from Python 3.14 on: making the class only when it is asked
+    # for keeps `import pinloop` silent.
+    if name == "EventLoopPolicy":
+        from .runner import event_loop_policy_class
+
+        return event_loop_policy_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,355 @@
+"""Names and connections: getaddrinfo, happy eyeballs, and making a transport of a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from ._loop import Loop, ProtocolFactory
+
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+# ------------------------------------------------------------------ names --
+
+_PLAIN_FLAGS = socket.AI_PASSIVE | socket.AI_NUMERICHOST | socket.AI_NUMERICSERV | socket.AI_ADDRCONFIG
+
+
+def literal_address(
+    host: object, port: object, family: int, type: int, proto: int, flags: int = 0
+) -> list[AddressInfo] | None:
+    """What getaddrinfo gives for an IP address and a port number; None where it has to be asked.
+
+    It is asked for names, for scoped addresses ("fe80::1%eth0"), and for a socket type
+    or protocol other than plain TCP's and UDP's.
+    """
+    protocols = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+    if type not in protocols or proto not in (0, protocols[type]) or flags & ~_PLAIN_FLAGS:
+        return None
+    if isinstance(host, bytes):
+        try:
+            host = host.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+    if isinstance(port, (str, bytes)) and port.isdigit():
+        port = int(port)
+    if port is None or port in ("", b""):
+        port = 0
+    if not isinstance(host, str) or not isinstance(port, int) or not 0 <= port <= 65535:
+        return None
+    for candidate, tail in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
+        if family not in (socket.AF_UNSPEC, candidate):
+            continue
+        try:
+            packed = socket.inet_pton(candidate, host)
+        except (OSError, ValueError):
+            continue
+        address = (socket.inet_ntop(candidate, packed), port, *tail)
+        return [(candidate, socket.SocketKind(type), protocols[type], "", address)]
+    return None
+
+
+async def getaddrinfo(
+    loop: Loop, host: Any, port: Any, family: int, type: int, proto: int, flags: int
+) -> list[Any]:
+    """See Loop.getaddrinfo."""
+    found = literal_address(host, port, family, type, proto, flags)
+    if found is not None:
+        return found
+    lookup = (host, port, family, type, proto, flags)
+    return await loop.run_in_executor(None, socket.getaddrinfo, *lookup)
+
+
+async def getnameinfo(loop: Loop, sockaddr: Any, flags: int) -> tuple[str, str]:
+    """See Loop.getnameinfo."""
+    numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    if flags & numeric == numeric:
+        return socket.getnameinfo(sockaddr, flags)
+    return await loop.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+
+async def resolve(
+    loop: Loop, address: Sequence[Any], *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> list[AddressInfo]:
+    """The socket addresses of (host, port).  Raises OSError if there are none."""
+    host, port = address[:2]
+    found = literal_address(host, port, family, type, proto, flags)
+    if found is not None and len(address) == 2:
+        return found
+    infos = await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+    if not infos:
+        raise OSError(f"getaddrinfo({host!r}) returned empty list")
+    return infos  # type: ignore[return-value]
+
+
+# ------------------------------------------------------------- connecting --
+
+
+async def connect_socket(loop: Loop, sock: socket.socket, address: Any) -> None:
+    """Connect a non-blocking socket.  Raises OSError naming the address."""
+    try:
+        sock.connect(address)
+        return
+    except (BlockingIOError, InterruptedError):
+        pass
+    fd = sock.fileno()
+    ready = loop.create_future()
+    loop.add_writer(fd, _settle_ready, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, f"Connect call failed {address}")
+
+
+def _settle_ready(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _connect_one(loop: Loop, info: AddressInfo, local: Sequence[AddressInfo] | None) -> socket.socket:
+    family, type_, proto, _, address = info
+    sock = socket.socket(family, type_, proto)
+    try:
+        sock.setblocking(False)
+        if local is not None:
+            _bind_local(sock, family, local)
+        await connect_socket(loop, sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_local(sock: socket.socket, family: int, local: Sequence[AddressInfo]) -> None:
+    failures: list[OSError] = []
+    for local_family, _, _, _, address in local:
+        if local_family != family:
+            continue
+        try:
+            sock.bind(address)
+            return
+        except OSError as exc:
+            text = f"error while attempting to bind on address {address!r}: {str(exc).lower()}"
+            failures.append(OSError(exc.errno, text))
+    if failures:
+        raise failures[-1]
+    raise OSError(f"no matching local address with family={family!r} found")
+
+
+def interleave_families(infos: Sequence[AddressInfo], first_count: int = 1) -> list[AddressInfo]:
+    """Alternate between address families, `first_count` of the first one leading (RFC 8305, section 4)."""
+    by_family: dict[int, list[AddressInfo]] = collections.defaultdict(list)
+    for info in infos:
+        by_family[info[0]].append(info)
+    groups = list(by_family.values())
+    lead = groups[0][: first_count - 1] if first_count > 1 else []
+    if lead:
+        groups[0] = groups[0][first_count - 1 :]
+    rounds = itertools.zip_longest(*groups)
+    return lead + [info for one_round in rounds for info in one_round if info is not None]
+
+
+async def _connect_in_turn(
+    attempts: Iterable[Callable[[], Any]],
+) -> tuple[socket.socket | None, list[Exception]]:
+    failures: list[Exception] = []
+    for attempt in attempts:
+        try:
+            return await attempt(), failures
+        except OSError as exc:
+            failures.append(exc)
+    return None, failures
+
+
+async def _connect_staggered(
+    loop: Loop, attempts: Sequence[Callable[[], Any]], delay: float
+) -> tuple[socket.socket | None, list[Exception]]:
+    """Start an attempt every `delay` seconds, or as soon as one fails; the first to connect wins.
+
+    The losers are cancelled and awaited, and a loser that had connected is closed
+    (RFC 8305, section 5).
+    """
+    waiting = list(attempts)
+    running: set[asyncio.Task[socket.socket]] = set()
+    failures: list[Exception] = []
+    winner: socket.socket | None = None
+    try:
+        while winner is None and (waiting or running):
+            if waiting:
+                running.add(loop.create_task(waiting.pop(0)()))
+            done, running = await asyncio.wait(
+                running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                failure = task.exception()
+                if failure is None and winner is None:
+                    winner = task.result()
+                elif failure is None:
+                    task.result().close()
+                elif isinstance(failure, OSError):
+                    failures.append(failure)
+                else:
+                    raise failure
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    finally:
+        await _end_losers(running)
+    return winner, failures
+
+
+async def _end_losers(losers: set[asyncio.Task[socket.socket]]) -> None:
+    for task in losers:
+        task.cancel()
+    for outcome in await asyncio.gather(*losers, return_exceptions=True):
+        if isinstance(outcome, socket.socket):
+            outcome.close()
+
+
+def _no_address_answered(failures: list[Exception], all_errors: bool) -> Exception:
+    if all_errors:
+        return ExceptionGroup("create_connection failed", failures)
+    if len({str(failure) for failure in failures}) == 1:
+        return failures[0]
+    return OSError(f"Multiple exceptions: {', '.join(str(failure) for failure in failures)}")
+
+
+async def _connect_any(
+    loop: Loop,
+    infos: list[AddressInfo],
+    local: list[AddressInfo] | None,
+    delay: float | None,
+    all_errors: bool,
+) -> socket.socket:
+    attempts = [lambda info=info: _connect_one(loop, info, local) for info in infos]
+    if delay is None or len(attempts) == 1:
+        sock, failures = await _connect_in_turn(attempts)
+    else:
+        sock, failures = await _connect_staggered(loop, attempts, delay)
+    if sock is None:
+        try:
+            raise _no_address_answered(failures, all_errors)
+        finally:
+            failures.clear()  # each holds this frame through its traceback
+    return sock
+
+
+async def create_connection(
+    loop: Loop,
+    protocol_factory: ProtocolFactory,
+    host: Any = None,
+    port: Any = None,
+    *,
+    ssl: Any = None,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: Any = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> tuple[asyncio.Transport, Any]:
+    """See Loop.create_connection."""
+    if server_hostname is not None and not ssl:
+        raise ValueError("server_hostname is only meaningful with ssl")
+    check_tls_options("create_connection", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    if sock is not None:
+        if host is not None or port is not None:
+            raise ValueError("host/port and sock can not be specified at the same time")
+        check_stream_socket(sock)
+    elif host is None and port is None:
+        raise ValueError("host and port was not specified and no sock specified")
+    else:
+        infos = await resolve(
+            loop, (host, port), family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags
+        )
+        local = None
+        if local_addr is not None:
+            local = await resolve(
+                loop, local_addr, family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags
+            )
+        if interleave is None:
+            interleave = 1 if happy_eyeballs_delay is not None else 0
+        if interleave:
+            infos = interleave_families(infos, interleave)
+        sock = await _connect_any(loop, infos, local, happy_eyeballs_delay, all_errors)
+    return await adopt_socket(loop, sock, protocol_factory)
+
+
+async def connect_accepted_socket(
+    loop: Loop,
+    protocol_factory: ProtocolFactory,
+    sock: socket.socket,
+    *,
+    ssl: Any = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[asyncio.Transport, Any]:
+    """See Loop.connect_accepted_socket."""
+    check_stream_socket(sock)
+    check_tls_options("connect_accepted_socket", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    return await adopt_socket(loop, sock, protocol_factory)
+
+
+async def adopt_socket(
+    loop: Loop, sock: socket.socket, protocol_factory: ProtocolFactory
+) -> tuple[asyncio.Transport, Any]:
+    """Hand a connected socket to a transport; connection_made has been called on return."""
+    try:
+        sock.setblocking(False)
+        set_nodelay(sock)
+        protocol = protocol_factory()
+        waiter = loop.create_future()
+        transport = _core.stream_transport(loop, sock, protocol, waiter)
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        raise
+    return transport, protocol
+
+
+# ----------------------------------------------------------------- checks --
+
+
+def set_nodelay(sock: socket.socket) -> None:
+    """Send small segments at once (RFC 896's delay off); a listener hands it down to what it accepts."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def check_stream_socket(sock: socket.socket) -> None:
+    """Raise ValueError unless `sock` is a stream socket."""
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+
+
+def check_tls_options(
+    method: str, ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None
+) -> None:
+    """Raise for TLS, which the loop does not have yet, and for its options without it."""
+    if ssl:
+        raise NotImplementedError(f"pinloop's loop has no {method}(ssl=...) yet")
+    for name, value in (
+        ("ssl_handshake_timeout", handshake_timeout),
+        ("ssl_shutdown_timeout", shutdown_timeout),
+    ):
+        if value is not None:
+            raise ValueError(f"{name} is only meaningful with ssl")

@@ -1,0 +1,63 @@
+"""Swapping pinloop in: `run`, `new_event_loop`, `install` and the event loop policy."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import warnings
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ._loop import Loop
+
+T = TypeVar("T")
+
+
+def new_event_loop() -> Loop:
+    """A fresh, open pinloop event loop.  Raises OSError when the process is out of descriptors."""
+    return Loop()
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """Run a coroutine to its end on a fresh pinloop loop and return its result.
+
+    As `asyncio.run`: what is left is cancelled and awaited, asynchronous generators and
+    the default executor are shut down, the loop is closed.  Ctrl-C cancels `main` and
+    then raises KeyboardInterrupt.  Raises RuntimeError where a loop is running already.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("pinloop.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)
+
+
+@functools.cache
+def event_loop_policy_class() -> type[Any]:
+    """The class behind `pinloop.EventLoopPolicy`, made at the first call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        base: type[Any] = asyncio.DefaultEventLoopPolicy
+
+    class EventLoopPolicy(base):  # type: ignore[misc]
+        """asyncio's default policy, whose loops are pinloop's.
+
+        Deprecated with all policies from Python 3.14 on; `loop_factory` is the way there.
+        """
+
+        def new_event_loop(self) -> Loop:
+            return new_event_loop()
+
+    EventLoopPolicy.__module__ = "pinloop"
+    EventLoopPolicy.__qualname__ = "EventLoopPolicy"
+    return EventLoopPolicy
+
+
+def install() -> None:
+    """Make pinloop the loop of `asyncio.run` and `asyncio.new_event_loop` in this process.
+
+    Works on every version, without a warning: that policies are deprecated is asyncio's
+    matter, and this function's promise does not depend on them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(event_loop_policy_class()())
