@@ -53,6 +53,9 @@ $(error $(PYTHON) will not do: pinloop needs Python 3.11 or newer with venv and 
 endif
 IDENTITY := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0], sys.base_prefix)')
 
+ifeq ($(filter release debug sanitize,$(PINLOOP_BUILD)),)
+$(error PINLOOP_BUILD must be release, debug or sanitize; it is "$(PINLOOP_BUILD)")
+endif
 KEY := $(BASE)$(if $(filter-out release,$(PINLOOP_BUILD)),-$(PINLOOP_BUILD))$(if $(PINLOOP_LIBKQUEUE),-libkqueue)
 VENV := .venvs/$(KEY)
 WORK := build/$(KEY)

@@ -60,6 +60,6 @@ def test_importing_is_silent() -> None:
 
 def test_importing_leaves_the_event_loop_policy_alone() -> None:
     code = (
-        "import asyncio, pinloop; loop = asyncio.new_event_loop(); print(type(loop).__module__); loop.close()"
+        "import asyncio, pinloop\nwith asyncio.Runner() as runner: print(type(runner.get_loop()).__module__)"
     )
     assert python("-c", code).stdout == "asyncio.unix_events\n"
