@@ -59,7 +59,5 @@ def test_importing_is_silent() -> None:
 
 
 def test_importing_leaves_the_event_loop_policy_alone() -> None:
-    code = (
-        "import asyncio, pinloop\nwith asyncio.Runner() as runner: print(type(runner.get_loop()).__module__)"
-    )
+    code = "import asyncio, pinloop\nwith asyncio.Runner() as r: print(type(r.get_loop()).__module__)"
     assert python("-c", code).stdout == "asyncio.unix_events\n"
