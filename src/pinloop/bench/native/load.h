@@ -1,0 +1,66 @@
+/* The load program's parts: what one connection is, what a run has counted, and who does what.
+ *
+ *     load.c      options, commands, the report          (knows every part)
+ *     net.c       addresses, connecting, the clock       (knows nobody)
+ *     exchange.c  echo and http: N connections, one request at a time on each
+ *     hold.c      idle and connect: connections that are held, or opened and closed
+ */
+#ifndef PINLOOP_BENCH_LOAD_H
+#define PINLOOP_BENCH_LOAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum mode { MODE_ECHO, MODE_HTTP, MODE_IDLE, MODE_CONNECT };
+
+struct options {
+    enum mode mode;
+    const char *host; /* numeric IPv4 */
+    int port;
+    int connections;
+    size_t size;      /* echo, connect: bytes per message */
+    const char *path; /* http */
+    int sources;      /* source addresses 127.0.0.1 … 127.0.0.<sources>; 0 leaves the choice to the kernel */
+};
+
+extern struct options options;
+
+/* Bounds of one run: whichever is not zero. */
+struct bounds {
+    double seconds;
+    uint64_t count;
+};
+
+enum { LATENCY_BUCKETS = 64 * 16, ERROR_TEXT = 160 };
+
+struct tally {
+    uint64_t requests; /* answered, and found right */
+    uint64_t errors;
+    double seconds; /* from the first request sent to the last answer */
+    uint64_t latency[LATENCY_BUCKETS];
+    char first_error[ERROR_TEXT];
+};
+
+extern struct tally tally;
+
+/* load.c */
+void count_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void count_answer(uint64_t latency_ns);
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* net.c */
+uint64_t now_ns(void);
+int connect_to_server(int number); /* blocking, TCP_NODELAY; -1 and errno */
+void set_nonblocking(int fd);
+void set_patience(int fd, int seconds); /* a blocking call on fd fails with EAGAIN after that long */
+
+/* exchange.c */
+void exchange_open(void);
+void exchange_run(struct bounds bounds);
+
+/* hold.c */
+void idle_open(void);
+int idle_alive(void); /* how many connections are still open and silent */
+void connect_run(struct bounds bounds);
+
+#endif

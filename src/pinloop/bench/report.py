@@ -1,0 +1,150 @@
+"""The tables: what each loop costs in each cell, the winner of each row, and what went wrong."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .catalog import SCHEDULER, SERVER
+from .loops import FLOOR, PINLOOP
+from .results import Outcome, Results, Row
+
+HEADINGS = {
+    SCHEDULER: "Scheduler: CPU per operation, ns",
+    SERVER: "Servers: CPU of the server per request, µs (of it in user mode)",
+}
+SCALE = {SCHEDULER: 1.0, SERVER: 1e3}
+WAITED = 0.6
+"""A server that is busy for less than this share of the time was held up by something else than itself."""
+
+
+def figure(value: float) -> str:
+    """Three digits that count: 1306, 35.3, 5.97, 0.35."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _figure_cell(outcome: Outcome, group: str, winner: bool) -> Text:
+    scale = SCALE[group]
+    text = Text(justify="right")
+    text.append(figure(outcome.median / scale), style="bold green" if winner else "")
+    if group == SERVER:
+        text.append(f" ({figure(outcome.median / scale * outcome.user_share)})", style="dim")
+    if len(outcome.samples) > 1:
+        text.append(f"\n±{figure(outcome.spread / scale)}", style="dim")
+    return text
+
+
+def _outcome_cell(outcome: Outcome | None, group: str, winner: bool) -> Text:
+    if outcome is None or outcome.not_offered:
+        return Text("—", style="dim", justify="right")
+    if outcome.failed:
+        return Text("failed", style="bold red", justify="right")
+    if not outcome.samples:
+        return Text("not run", style="dim", justify="right")
+    return _figure_cell(outcome, group, winner)
+
+
+def _ratio_cell(ratio: float | None) -> Text:
+    if ratio is None:
+        return Text("")
+    style = "green" if ratio <= 1 else "" if ratio <= 1.2 else "yellow"
+    return Text(f"{ratio:.2f}", style=style, justify="right")
+
+
+def _table(results: Results, group: str, rows: list[Row]) -> Table:
+    table = Table(
+        title=HEADINGS[group],
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    has_floor = any(FLOOR in row.outcomes for row in rows)
+    names = [*results.loops, FLOOR] if has_floor else list(results.loops)
+    compare = PINLOOP.name in results.loops and len(results.loops) > 1
+    table.add_column("", no_wrap=True)
+    for name in names:
+        version = results.loops.get(name, "")
+        heading = Text.assemble(name, ("\n" + version, "dim"))
+        table.add_column(heading, justify="right", no_wrap=True)
+    if compare:
+        table.add_column(f"{PINLOOP.name} /\nbest peer", justify="right", no_wrap=True)
+    if compare and has_floor:
+        table.add_column(f"{PINLOOP.name} /\n{FLOOR}", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_row_cells(row, names, compare, has_floor))
+    return table
+
+
+def _row_cells(row: Row, names: list[str], compare: bool, has_floor: bool) -> list[Text]:
+    winner = row.winner()
+    cells = [Text(row.title)]
+    cells += [_outcome_cell(row.outcomes.get(name), row.group, name == winner) for name in names]
+    if compare:
+        peer = row.best_peer(PINLOOP.name)
+        cells.append(_ratio_cell(row.ratio(PINLOOP.name, peer) if peer else None))
+    if compare and has_floor:
+        cells.append(_ratio_cell(row.ratio(PINLOOP.name, FLOOR)))
+    return cells
+
+
+def _failures(results: Results) -> list[Text]:
+    lines = []
+    for row in results.rows:
+        for name, outcome in row.outcomes.items():
+            if outcome.failed:
+                lines.append(
+                    Text.assemble(("failed: ", "bold red"), f"{row.title}, {name}: {outcome.failed}")
+                )
+            elif outcome.not_offered:
+                lines.append(Text(f"— {row.title}, {name}: not offered ({outcome.not_offered})", style="dim"))
+    return lines
+
+
+def _held_up(results: Results) -> list[Text]:
+    lines = []
+    for row in results.rows:
+        # One connection leaves a server idle between its requests by nature.
+        if row.group != SERVER or row.name.endswith("-1"):
+            continue
+        waited = [f"{n} {o.busy:.0%}" for n, o in row.outcomes.items() if o.good and o.busy < WAITED]
+        if waited:
+            lines.append(Text(f"held up, so blunter: {row.title}: busy {', '.join(waited)}", style="dim"))
+    return lines
+
+
+def _legend(results: Results) -> list[Text]:
+    lines = [
+        Text(
+            "Median over the rounds ± its median absolute deviation; the least of each row is green.",
+            style="dim",
+        )
+    ]
+    machine = ", ".join(results.machine.values())
+    lines.append(Text(f"{machine}; {results.settings.get('rounds_done', '?')} rounds", style="dim"))
+    lines += [Text(note, style="dim") for note in results.notes]
+    if results.not_installed:
+        lines.append(Text(f"not installed: {', '.join(results.not_installed)}", style="dim"))
+    return lines
+
+
+def tables(results: Results) -> RenderableType:
+    """The tables of a run with what has to be said under them."""
+    parts: list[RenderableType] = []
+    for group in HEADINGS:
+        rows = [row for row in results.rows if row.group == group]
+        if rows:
+            parts += [_table(results, group, rows), Text("")]
+    return Group(*parts, *_failures(results), *_held_up(results), *_legend(results))
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the tables; into a file or a pipe as wide as they are, since nobody folds them there."""
+    if not console.is_terminal:
+        console = Console(file=console.file, width=max(console.width, 60 + 16 * (len(results.loops) + 3)))
+    console.print(tables(results))
