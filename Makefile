@@ -137,7 +137,7 @@ $(VENV)/.peers: pyproject.toml | $(VENV)/.bench
 	@$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*project["project"]["optional-dependencies"]["peers"], sep="\n")' >$(VENV)/requirements.txt
 	@while IFS= read -r peer; do \
-		$(BIN)/python $(PIP) install --only-binary :all: "$$peer" 2>/dev/null || echo "no wheel here: $$peer"; \
+		$(BIN)/python $(PIP) install --only-binary :all: "$$peer" 2>/dev/null || echo "left out, no wheel to be had: $$peer"; \
 	done <$(VENV)/requirements.txt
 	@touch $@
 
