@@ -329,9 +329,13 @@ As `call_later`, at the absolute time `when` of `loop.time()`.
 
 cdef inline bint only_context(PyObject* names) noexcept:
     """Whether the keywords of a call are just `context`."""
-    return names == NULL or (
-        PyTuple_GET_SIZE(<tuple>names) == 1 and tuple_items(names)[0] == <PyObject*>"context") or (
-        PyTuple_GET_SIZE(<tuple>names) == 0)
+    cdef PyObject* name
+    if names == NULL or PyTuple_GET_SIZE(<tuple>names) == 0:
+        return True
+    name = tuple_items(names)[0]
+    # By value, since _asyncio's own string is not interned.
+    return PyTuple_GET_SIZE(<tuple>names) == 1 and (
+        name == <PyObject*>"context" or PyUnicode_Compare(<str>name, "context") == 0)
 
 
 cdef inline object context_of(PyObject** args, Py_ssize_t count, PyObject* names):

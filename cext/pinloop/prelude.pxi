@@ -21,6 +21,7 @@ from cpython.mem cimport (
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_Compare
 from libc.errno cimport errno
 from libc.math cimport ceil, isnan
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t

@@ -283,6 +283,7 @@ cdef class StreamTransport(Watcher):
         cdef PyObject* result
         cdef object received = self.received
         cdef object hint = -1
+        cdef object count
         cdef ssize_t n
         cdef int error
         buffer = self.tell(self.receive, <PyObject*>hint)
