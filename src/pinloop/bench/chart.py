@@ -47,9 +47,10 @@ def _points(row: Row, baseline: str) -> dict[str, float]:
 def _draw_point(axes: Axes, name: str, x: float, y: int) -> None:
     color, marker = STYLES.get(name, (INK, "."))
     ours = name == PINLOOP.name
-    size = 110 if ours else 90 if name == FLOOR else 34
+    size = 80 if ours else 90 if name == FLOOR else 34
     width = 1.8 if name == FLOOR else 0
-    axes.scatter(x, y, s=size, marker=marker, color=color, linewidths=width, zorder=4 if ours else 3)
+    order = 5 if name == FLOOR else 4 if ours else 3
+    axes.scatter(x, y, s=size, marker=marker, color=color, linewidths=width, zorder=order)
 
 
 def _scale_axis(axes: Axes, highest: float, lowest: float) -> None:

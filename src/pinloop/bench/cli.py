@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import catalog, cpus, loops, measure, native
+from . import catalog, cpus, loops, measure, native, process
 from .errors import BenchError
 from .results import Results, Row
 
@@ -132,6 +132,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Results, list[catalog.Cell]
     if any(cell.group == catalog.SERVER for cell in cells):
         native.program("load")
         native.program("floor")
+    process.allow_open_files(max(cell.connections for cell in cells) + 200)
     plan, pins = _plan(arguments), cpus.choose()
     now = datetime.datetime.now(datetime.UTC)
     results = Results(
@@ -162,8 +163,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> tuple[Results, bool
     return results, interrupted
 
 
-def _rounds_done(rows: list[Row]) -> int:
-    return max((len(outcome.samples) for row in rows for outcome in row.outcomes.values()), default=0)
+def _rounds_done(rows: list[Row]) -> str:
+    """How many samples the figures rest on: "7", or "2-3" where the time ran out within a round."""
+    counts = {len(outcome.samples) for row in rows for outcome in row.outcomes.values() if outcome.good}
+    return "-".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
 
 
 def _write_json(results: Results, path: Path) -> None:

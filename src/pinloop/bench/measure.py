@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ WRK_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 class Plan:
     """How long and how often. Times are in seconds; *deadline* bounds the whole run, None does not.
 
-    No round is begun that would pass the deadline, judged by the one before; the first one always runs.
+    The first round always runs; after it no cell is begun once the deadline has passed.
     """
 
     rounds: int
@@ -44,7 +45,7 @@ class Plan:
         return shutil.which("wrk") if self.server_seconds >= 1 else None
 
 
-QUICK = Plan(rounds=5, cell_seconds=0.05, server_seconds=0.12, warmup_seconds=0.04, deadline=108.0)
+QUICK = Plan(rounds=5, cell_seconds=0.05, server_seconds=0.12, warmup_seconds=0.04, deadline=105.0)
 FULL = Plan(rounds=7, cell_seconds=0.3, server_seconds=1.0, warmup_seconds=0.3, deadline=None)
 
 
@@ -190,34 +191,30 @@ def blank_rows(cells: list[Cell], loops: list[str]) -> list[Row]:
     return rows
 
 
-def _one_round(cells: list[Cell], rows: list[Row], round_number: int) -> Iterator[tuple[Cell, str, Outcome]]:
-    """What a round measures, in its order: cell by cell, each round begins with another loop.
+def _rotated(row: Row, round_number: int) -> list[tuple[str, Outcome]]:
+    """The loops of a row in the order of a round: each round begins with another one.
 
-    A loop that has failed in a cell is left out: the cell is void already.
+    A loop that has failed there is left out: its cell is void already.
     """
-    for cell, row in zip(cells, rows, strict=True):
-        names = list(row.outcomes)
-        shift = round_number % len(names)
-        for name in names[shift:] + names[:shift]:
-            outcome = row.outcomes[name]
-            if outcome.good or round_number == 0:
-                yield cell, name, outcome
+    pairs = list(row.outcomes.items())
+    shift = round_number % len(pairs)
+    pairs = pairs[shift:] + pairs[:shift]
+    return [(name, outcome) for name, outcome in pairs if round_number == 0 or outcome.good]
 
 
 def run_rounds(
     cells: list[Cell], rows: list[Row], plan: Plan, cpus: Cpus, tell: Callable[[int, str, str], None]
-) -> int:
-    """Measure all rounds into *rows*; return how many were completed.
+) -> None:
+    """Measure all rounds into *rows*.
 
     *tell* is called before each measurement with the round's number, the cell's title and the loop's name.
     """
-    begun = time.monotonic()
+    ends = time.monotonic() + plan.deadline if plan.deadline else math.inf
     for round_number in range(plan.rounds):
-        round_begun = time.monotonic()
-        for cell, loop, outcome in _one_round(cells, rows, round_number):
-            tell(round_number, cell.title, loop)
-            measure(cell, loop, Turn(plan, cpus, round_number), outcome)
-        now = time.monotonic()
-        if plan.deadline is not None and now - begun + (now - round_begun) > plan.deadline:
-            return round_number + 1
-    return plan.rounds
+        turn = Turn(plan, cpus, round_number)
+        for cell, row in zip(cells, rows, strict=True):
+            if round_number and time.monotonic() > ends:
+                return
+            for loop, outcome in _rotated(row, round_number):
+                tell(round_number, cell.title, loop)
+                measure(cell, loop, turn, outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .cpus import pinned
-from .errors import MeasurementError, NotOfferedError
+from .errors import BenchError, MeasurementError, NotOfferedError
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -24,6 +25,21 @@ CHILD = Path(__file__).with_name("child.py")
 def python_child(*words: str) -> list[str]:
     """The command line of the measured Python process; see `child.py`."""
     return [sys.executable, "-P", str(CHILD), *words]
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, which children inherit, to *count*.
+
+    Raises `BenchError` if the hard limit is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise BenchError(
+            f"{count} open files are needed and {hard} are allowed: raise the hard limit (ulimit -Hn)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 class Child:
