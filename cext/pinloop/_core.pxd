@@ -87,6 +87,11 @@ cdef struct Slot:
     uint32_t changed             # reactor.polls when it last did: tells stale from orphaned
 
 
+cdef struct Spares:
+    PyObject** items             # owned
+    int count
+
+
 cdef class Reactor:
     cdef Ring ready              # Runnables, run in the next batch
     cdef Ring flushing           # transports with writes gathered this turn
@@ -100,8 +105,8 @@ cdef class Reactor:
     cdef int event_count
     cdef uint32_t polls          # how many waits have returned
 
-    cdef PyObject* spare[64]     # run Handles that nobody else holds, to be used again
-    cdef int spare_count
+    cdef Spares handles          # Handles and TimerHandles that ran and that nobody
+    cdef Spares timer_handles    # else holds, to be used again
 
     cdef bint stopping           # leave after this turn
     cdef bint closed
@@ -147,6 +152,8 @@ cdef class Reactor:
     cdef int orphaned(self, int fd) except -1
     @cython.final
     cdef int recycle(self, PyObject* entry) except -1
+    @cython.final
+    cdef int keep_spare(self, Spares* spares, PyObject* entry) except -1
 
     @cython.final
     cdef int run_once(self) except -1

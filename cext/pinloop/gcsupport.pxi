@@ -24,6 +24,15 @@ cdef int visit_ring(Ring* ring, Visit visit, void* arg) noexcept:
     return 0
 
 
+cdef int visit_spares(Spares* spares, Visit visit, void* arg) noexcept:
+    cdef int i, stop
+    for i in range(spares.count):
+        stop = visit(spares.items[i], arg)
+        if stop:
+            return stop
+    return 0
+
+
 cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
     cdef Loop loop = <Loop>self
     cdef size_t i
@@ -39,10 +48,9 @@ cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
     for fd in range(loop.slot_count):
         if not stop and loop.slots[fd].watcher != NULL:
             stop = visit(loop.slots[fd].watcher, arg)
-    for i in range(<size_t>loop.spare_count):
-        if not stop:
-            stop = visit(loop.spare[i], arg)
-    return stop
+    if not stop:
+        stop = visit_spares(&loop.handles, visit, arg)
+    return stop or visit_spares(&loop.timer_handles, visit, arg)
 
 
 cdef int clear_loop(PyObject* self) noexcept:

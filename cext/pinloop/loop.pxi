@@ -211,21 +211,15 @@ cdef class Loop(Reactor):
 
     @cython.final
     cdef Handle make_handle(self, object callback, PyObject** args, Py_ssize_t count, object context):
-        cdef Handle handle
-        if self.spare_count:
-            self.spare_count -= 1
-            handle = <Handle>self.spare[self.spare_count]
-            Py_DECREF(handle)
-            handle.is_cancelled = False
-        else:
-            handle = Handle.__new__(Handle)
+        cdef Handle handle = take_spare(&self.handles) if self.handles.count else Handle.__new__(Handle)
         self.fill(handle, callback, args, count, context)
         return handle
 
     @cython.final
     cdef TimerHandle make_timer(self, double deadline, object callback, PyObject** args, Py_ssize_t count,
                                 object context):
-        cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
+        cdef TimerHandle handle = (
+            take_spare(&self.timer_handles) if self.timer_handles.count else TimerHandle.__new__(TimerHandle))
         self.fill(handle, callback, args, count, context)
         handle.deadline = deadline
         self.add_timer(handle, deadline_ns(deadline))

@@ -6,9 +6,10 @@
 
 cdef enum:
     EVENT_CAPACITY = 256
-    SPARE_HANDLES = 64
+    SPARE_HANDLES = 1024      # of each kind: what a burst leaves for the next one
     POLL_EVERY_NS = 250_000   # a ready chain pays for a poll at most this often
     CLOCK_EVERY = 64          # turns of a ready chain between two looks at the clock, at most
+    MIN_SLEEP_NS = 100_000    # timers this close together share a wake-up: less is within the kernel's slack
     COMPACT_FROM = 64         # cancelled timers before compaction is thought of
 
 
@@ -28,6 +29,25 @@ cdef class WakeWatcher(Watcher):
         if self.reactor.inbox.rfd != self.reactor.inbox.wfd:
             pl_wake_drain(self.reactor.inbox.rfd)
         return 0
+
+
+cdef void free_spares(Spares* spares) noexcept:
+    cdef PyObject** items = spares.items
+    cdef int count = spares.count
+    spares.items, spares.count = NULL, 0
+    while count:
+        count -= 1
+        Py_DECREF(<object>items[count])
+    PyMem_RawFree(items)
+
+
+cdef inline object take_spare(Spares* spares):
+    """A handle to be filled anew; there must be one."""
+    spares.count -= 1
+    handle = <object>spares.items[spares.count]
+    Py_DECREF(handle)
+    (<Handle>handle).is_cancelled = False
+    return handle
 
 
 cdef class Reactor:
@@ -85,9 +105,8 @@ cdef class Reactor:
             Py_DECREF(handle)
             (<TimerHandle>handle).in_heap = False
         self.timers.cancelled = 0
-        while self.spare_count:
-            self.spare_count -= 1
-            Py_DECREF(<object>self.spare[self.spare_count])
+        free_spares(&self.handles)
+        free_spares(&self.timer_handles)
         if self.inbox.rfd >= 0:
             close(self.inbox.rfd)
             if self.inbox.wfd != self.inbox.rfd:
@@ -251,7 +270,7 @@ cdef class Reactor:
             handle = <TimerHandle>self.timers.timers[0].handle
             if not handle.is_cancelled:
                 left = self.timers.timers[0].when - self.poller.now()
-                return left if left > 0 else 0
+                return max(left, <int64_t>MIN_SLEEP_NS) if left > 0 else 0
             heap_pop(&self.timers)
             handle.in_heap = False
             self.timers.cancelled -= 1
@@ -260,19 +279,28 @@ cdef class Reactor:
 
     @cython.final
     cdef int recycle(self, PyObject* entry) except -1:
-        """Release a run entry, keeping a plain Handle that nobody else holds for the next call_soon."""
-        cdef Handle handle
-        if (self.spare_count < SPARE_HANDLES and (<PyTypeObject*>Handle) == pl_type(entry)
-                and pl_only_reference(entry)):
-            handle = <Handle>entry
-            handle.drop_callback()
-            handle.context = None
-            handle.trace = None
-            # drop_callback may have run a finalizer; a spare must still be nobody's.
-            if self.spare_count < SPARE_HANDLES:
-                self.spare[self.spare_count] = entry
-                self.spare_count += 1
-                return 0
+        """Release a run entry; a handle that nobody else holds is kept for the next call_soon or call_later."""
+        if pl_only_reference(entry):
+            if pl_type(entry) == <PyTypeObject*>Handle:
+                return self.keep_spare(&self.handles, entry)
+            if pl_type(entry) == <PyTypeObject*>TimerHandle:
+                return self.keep_spare(&self.timer_handles, entry)
+        Py_DECREF(<object>entry)
+        return 0
+
+    @cython.final
+    cdef int keep_spare(self, Spares* spares, PyObject* entry) except -1:
+        cdef Handle handle = <Handle>entry
+        handle.drop_callback()
+        handle.context = None
+        handle.trace = None
+        if spares.items == NULL:
+            spares.items = <PyObject**>PyMem_RawMalloc(SPARE_HANDLES * sizeof(PyObject*))
+        # Looked at last: what was dropped may have run a finalizer that schedules.
+        if spares.items != NULL and spares.count < SPARE_HANDLES:
+            spares.items[spares.count] = entry
+            spares.count += 1
+            return 0
         Py_DECREF(<object>entry)
         return 0
 
