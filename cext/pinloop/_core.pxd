@@ -114,7 +114,7 @@ cdef class Reactor:
     cdef public double slow_callback_duration   # seconds; debug mode reports what took longer
     cdef int fork_depth          # of the process that made it
     cdef long owner_pid          # named in the error that a forked child gets
-    cdef unsigned long thread_id # ident of the thread that runs it; 0: none does
+    cdef unsigned long thread_id  # ident of the thread that runs it; 0: none does
 
     cdef int64_t last_poll       # ns; 0: not yet asked since the poll
     cdef int turns               # made since the last poll

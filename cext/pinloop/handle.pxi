@@ -79,7 +79,8 @@ cdef class Handle(Runnable):
         if self.argument_count == 1:
             argument = self.argument
             stack[1] = <PyObject*>argument
-            return PyObject_Vectorcall(<PyObject*>callback, &stack[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+            return PyObject_Vectorcall(
+                <PyObject*>callback, &stack[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         arguments = self.arguments
         return PyObject_Vectorcall(
             <PyObject*>callback, tuple_items(<PyObject*>arguments), self.argument_count, NULL)
@@ -125,8 +126,9 @@ cdef class Handle(Runnable):
         exception = take_exception()
         if is_exit(exception):
             raise exception
+        description = describe_callback(self.callback, handle_args(self), reactor.debug)
         context = {
-            "message": f"Exception in callback {describe_callback(self.callback, handle_args(self), reactor.debug)}",
+            "message": f"Exception in callback {description}",
             "exception": exception,
             "handle": self,
         }

@@ -54,7 +54,7 @@ cdef class Loop(Reactor):
         self.teardown()
 
     def stop(self):
-        """Leave `run_forever` after the present turn: what is ready, and I/O that waits already, still runs."""
+        """Leave `run_forever` after this turn: what is ready, and I/O that waits already, still runs."""
         self.stopping = True
         inbox_wake(&self.inbox)
 
@@ -371,7 +371,8 @@ cdef object call_soon_threadsafe(PyObject* self, PyObject** args, Py_ssize_t cou
     return handle
 
 
-cdef object schedule_at(Loop loop, double when, str method, PyObject** args, Py_ssize_t count, PyObject* names):
+cdef object schedule_at(Loop loop, double when, str method, PyObject** args, Py_ssize_t count,
+                        PyObject* names):
     """The common part of call_later and call_at: args[1] is the callback."""
     callback = <object>args[1]
     if pl_unlikely(isnan(when)):

@@ -279,7 +279,7 @@ cdef class Reactor:
 
     @cython.final
     cdef int recycle(self, PyObject* entry) except -1:
-        """Release a run entry; a handle that nobody else holds is kept for the next call_soon or call_later."""
+        """Release a run entry; one that nobody else holds is kept for the next call_soon or call_later."""
         if pl_only_reference(entry):
             if pl_type(entry) == <PyTypeObject*>Handle:
                 return self.keep_spare(&self.handles, entry)
@@ -380,7 +380,8 @@ cdef class Reactor:
             try:
                 self.poller.add(watcher.fd, mask, slot.generation + 1)
             except FileExistsError:
-                raise RuntimeError(f"File descriptor {watcher.fd} is used by {<object>slot.watcher!r}") from None
+                other = <object>slot.watcher if slot.watcher != NULL else "another poller's registration"
+                raise RuntimeError(f"File descriptor {watcher.fd} is used by {other!r}") from None
         # The kernel took it, so whatever held the slot had lost its fd to a close.
         previous = <object>slot.watcher if slot.watcher != NULL else None
         if previous is not None:

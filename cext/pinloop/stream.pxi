@@ -404,7 +404,7 @@ cdef class StreamTransport(Watcher):
         return 0
 
     cdef int enqueue_copy(self, object data) except -1:
-        """Queue what may change after write() returns; a large one is sent first, and only the rest copied."""
+        """Queue what may change after write() returns; a large one is sent first, only the rest copied."""
         cdef Py_buffer view
         cdef ssize_t sent = 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)

@@ -64,7 +64,7 @@ cdef int set_callback(Reactor reactor, object fileobj, Handle handle, bint writi
         watcher.reader = handle
     try:
         watcher.settle_callbacks()
-    except:
+    except BaseException:
         if writing:
             watcher.writer = previous
         else:

@@ -1,8 +1,8 @@
 """pinloop: an asyncio event loop whose reactor is native.
 
-    pinloop.run(main())                                     # as asyncio.run
-    asyncio.Runner(loop_factory=pinloop.new_event_loop)     # a Runner on it
-    pinloop.install()                                       # for programs that call asyncio.run themselves
+pinloop.run(main())                                     # as asyncio.run
+asyncio.Runner(loop_factory=pinloop.new_event_loop)     # a Runner on it
+pinloop.install()                                       # for programs that call asyncio.run themselves
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Command line: run a program on pinloop, or the benchmarks.
 
-    python -m pinloop script.py [args]    as `python script.py [args]`, on pinloop
-    python -m pinloop -m module [args]    as `python -m module [args]`, on pinloop
-    python -m pinloop -c code [args]      as `python -c code [args]`, on pinloop
-    python -m pinloop bench [options]     the performance comparison (see bench --help)
+python -m pinloop script.py [args]    as `python script.py [args]`, on pinloop
+python -m pinloop -m module [args]    as `python -m module [args]`, on pinloop
+python -m pinloop -c code [args]      as `python -c code [args]`, on pinloop
+python -m pinloop bench [options]     the performance comparison (see bench --help)
 """
 
 from __future__ import annotations

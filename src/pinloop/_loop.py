@@ -235,7 +235,7 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
             if isinstance(result, Exception):
                 self.call_exception_handler(
                     {
-                        "message": f"an error occurred during closing of asynchronous generator {generator!r}",
+                        "message": f"an error occurred while closing asynchronous generator {generator!r}",
                         "exception": result,
                         "asyncgen": generator,
                     }

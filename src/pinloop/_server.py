@@ -219,9 +219,7 @@ def _socket_options(
     return [(name, getattr(socket, name)) for name, on in wanted if on]
 
 
-def bind_all(
-    infos: Iterable[_network.AddressInfo], options: list[tuple[str, int]]
-) -> list[socket.socket]:
+def bind_all(infos: Iterable[_network.AddressInfo], options: list[tuple[str, int]]) -> list[socket.socket]:
     """A bound socket for each address.  Raises OSError naming the one that failed; none stays open then."""
     infos = list(infos)
     sockets: list[socket.socket] = []
