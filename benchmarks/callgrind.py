@@ -65,7 +65,7 @@ async def socketpair_echo(n: int) -> int:
         def protocol(serves: bool = serves) -> PingPong:
             return PingPong(n // 2, serves, done)
 
-        transport, _ = await loop.create_unix_connection(protocol, sock=end)
+        transport, _ = await loop.connect_accepted_socket(protocol, end)
         transports.append(transport)
     await done
     for transport in transports:

@@ -59,10 +59,7 @@ def soak_server(loop: str, server: str, requests: int, connections: int) -> None
     if report["requests"] != requests:
         raise MeasurementError(f"{report['requests']} of {requests} requests were answered")
     rate = report["requests"] / report["seconds"]
-    print(
-        f"{loop:10} {server:14} {requests} requests, {connections} connections, 0 errors, {rate:.0f}/s",
-        flush=True,
-    )
+    show(loop, server, requests, connections, rate)
 
 
 def soak_client(loop: str, requests: int, connections: int) -> None:
@@ -75,9 +72,7 @@ def soak_client(loop: str, requests: int, connections: int) -> None:
         rate = requests / (time.monotonic() - begun)
     if right != requests:
         raise MeasurementError(f"{requests - right} of {requests} answers were wrong")
-    print(
-        f"{loop:10} {'aiohttp client':14} {requests} requests, {connections} connections, 0 errors, {rate:.0f}/s"
-    )
+    show(loop, "aiohttp client", requests, connections, rate)
 
 
 def main() -> int:

@@ -105,9 +105,11 @@ class Child:
         """Return the next line of JSON that the child prints."""
         line = self._line(self._timeout if timeout is None else timeout)
         try:
-            answer: dict[str, Any] = json.loads(line)
+            answer: Any = json.loads(line)
         except ValueError:
-            raise MeasurementError(f"{self._name} said {line[:200]!r}") from None
+            answer = None
+        if not isinstance(answer, dict):
+            raise MeasurementError(f"{self._name} said {line[:200]!r}")
         if "not_offered" in answer:
             raise NotOfferedError(answer["not_offered"])
         if "failed" in answer:
