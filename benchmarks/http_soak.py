@@ -22,25 +22,33 @@ from pinloop.bench.servers import HELLO
 PATIENCE = 600.0
 
 
-async def fetch_all(port: int, requests: int, connections: int) -> int:
-    """Send *requests* with aiohttp's client; return how many were answered rightly."""
+async def fetch_all(port: int, requests: int, connections: int) -> None:
+    """Send *requests* with aiohttp's client. Raises `MeasurementError` unless all are answered rightly."""
     import aiohttp
 
     left = requests
     right = 0
+    first_error = ""
 
-    async def fetch_some(session: aiohttp.ClientSession) -> None:
-        nonlocal left, right
-        while left > 0:
-            left -= 1
+    async def fetch_one(session: aiohttp.ClientSession) -> None:
+        nonlocal left, right, first_error
+        left -= 1
+        try:
             async with session.get(f"http://127.0.0.1:{port}/") as response:
                 right += response.status == 200 and await response.read() == HELLO
+        except Exception as error:
+            first_error = first_error or f"{type(error).__name__}: {error}"
+
+    async def fetch_some(session: aiohttp.ClientSession) -> None:
+        while left > 0 and not first_error:
+            await fetch_one(session)
 
     connector = aiohttp.TCPConnector(limit=connections)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
         for _ in range(connections):
             group.create_task(fetch_some(session))
-    return right
+    if right != requests:
+        raise MeasurementError(f"only {right} of {requests} requests were answered rightly: {first_error}")
 
 
 def show(loop: str, what: str, requests: int, connections: int, rate: float) -> None:
@@ -68,10 +76,8 @@ def soak_client(loop: str, requests: int, connections: int) -> None:
         port = serving.answer()["port"]
         begun = time.monotonic()
         with asyncio.Runner(loop_factory=loops.named(loop).load()) as runner:
-            right = runner.run(fetch_all(port, requests, connections))
+            runner.run(fetch_all(port, requests, connections))
         rate = requests / (time.monotonic() - begun)
-    if right != requests:
-        raise MeasurementError(f"{requests - right} of {requests} answers were wrong")
     show(loop, "aiohttp client", requests, connections, rate)
 
 

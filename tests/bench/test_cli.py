@@ -90,7 +90,7 @@ def test_a_small_run_from_end_to_end(tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=50)
     assert done.stderr == ""
     assert done.returncode == 0
-    for word in ("future wake", "echo 1 KiB × 20, Protocol", "C floor", "best peer", "2 rounds"):
+    for word in ("future wake", "echo 1 KiB × 20, Protocol", "C floor", "best peer", "2 round(s)"):
         assert word in done.stdout
     names = sorted(path.suffix for path in (tmp_path / "bench-results").iterdir())
     assert names == [".json", ".png", ".svg"]

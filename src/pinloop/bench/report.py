@@ -34,7 +34,7 @@ def _figure_cell(outcome: Outcome, group: str, winner: bool) -> Text:
     if group == SERVER:
         text.append(f" ({figure(outcome.median / scale * outcome.user_share)})", style="dim")
     if len(outcome.samples) > 1:
-        text.append(f"\n±{figure(outcome.spread / scale)}", style="dim")
+        text.append(f" ±{figure(outcome.spread / scale)}", style="dim")
     return text
 
 
@@ -67,15 +67,16 @@ def _table(results: Results, group: str, rows: list[Row]) -> Table:
     has_floor = any(FLOOR in row.outcomes for row in rows)
     names = [*results.loops, FLOOR] if has_floor else list(results.loops)
     compare = PINLOOP.name in results.loops and len(results.loops) > 1
-    table.add_column("", no_wrap=True)
+    # Everything may wrap at its spaces: a narrow terminal folds a figure, it must not cut it off.
+    table.add_column("", min_width=17)
     for name in names:
         version = results.loops.get(name, "")
         heading = Text.assemble(name, ("\n" + version, "dim"))
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     if compare:
-        table.add_column(f"{PINLOOP.name} /\nbest peer", justify="right", no_wrap=True)
+        table.add_column(f"{PINLOOP.name} /\nbest peer", justify="right")
     if compare and has_floor:
-        table.add_column(f"{PINLOOP.name} /\n{FLOOR}", justify="right", no_wrap=True)
+        table.add_column(f"{PINLOOP.name} /\n{FLOOR}", justify="right")
     for row in rows:
         table.add_row(*_row_cells(row, names, compare, has_floor))
     return table
@@ -107,15 +108,19 @@ def _failures(results: Results) -> list[Text]:
 
 
 def _held_up(results: Results) -> list[Text]:
-    lines = []
+    found = []
     for row in results.rows:
         # One connection leaves a server idle between its requests by nature.
         if row.group != SERVER or row.name.endswith("-1"):
             continue
-        waited = [f"{n} {o.busy:.0%}" for n, o in row.outcomes.items() if o.good and o.busy < WAITED]
+        shares = [outcome.busy for outcome in row.outcomes.values() if outcome.good]
+        waited = sum(share < WAITED for share in shares)
         if waited:
-            lines.append(Text(f"held up, so blunter: {row.title}: busy {', '.join(waited)}", style="dim"))
-    return lines
+            found.append(f"{row.title} ({waited} of {len(shares)})")
+    if not found:
+        return []
+    words = f"held up, so blunter: servers busy for less than {WAITED:.0%} of the time: {'; '.join(found)}"
+    return [Text(words, style="dim")]
 
 
 def _legend(results: Results) -> list[Text]:
@@ -126,7 +131,7 @@ def _legend(results: Results) -> list[Text]:
         )
     ]
     machine = ", ".join(results.machine.values())
-    lines.append(Text(f"{machine}; {results.settings.get('rounds_done', '?')} rounds", style="dim"))
+    lines.append(Text(f"{machine}; {results.settings.get('rounds_done', '?')} round(s)", style="dim"))
     lines += [Text(note, style="dim") for note in results.notes]
     if results.not_installed:
         lines.append(Text(f"not installed: {', '.join(results.not_installed)}", style="dim"))
@@ -146,5 +151,5 @@ def tables(results: Results) -> RenderableType:
 def show(results: Results, console: Console) -> None:
     """Print the tables; into a file or a pipe as wide as they are, since nobody folds them there."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(console.width, 60 + 16 * (len(results.loops) + 3)))
+        console = Console(file=console.file, width=max(console.width, 60 + 22 * (len(results.loops) + 3)))
     console.print(tables(results))
