@@ -284,27 +284,8 @@ cdef class StreamTransport(Watcher):
 
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept
     cdef int protocol_failed(self, str method) except -1
-    cdef int buffer_failed(self, object failure) except -1
     cdef int io_failed(self, int error, str doing) except -1
     cdef int lose(self, object exception) except -1
-
-    cdef int read_ready(self) except -1
-    cdef int read_small(self) except -1
-    cdef int read_large(self) except -1
-    cdef int read_into_buffer(self) except -1
-    cdef int read_nothing(self, ssize_t result, int error) except -1
-    cdef int deliver(self, object data) except -1
-    cdef int read_eof(self) except -1
-
-    cdef int written_too_late(self) except -1
-    cdef int enqueue(self, object data) except -1
-    cdef int enqueue_copy(self, object data) except -1
-    cdef int push_out(self) except -1
-    cdef int send_queue(self) except -1
-    cdef int queue_drained(self) except -1
-    cdef int check_pressure(self) except -1
-    cdef int relieve_pressure(self) except -1
-    cdef int shut_write_side(self) except -1
 
 
 cdef class Listener(Watcher):

@@ -20,6 +20,8 @@ include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
 include "watcher.pxi"        # add_reader, add_writer
 include "outqueue.pxi"       # what a transport has still to send
 include "address.pxi"        # sockaddr -> tuple
+include "stream_read.pxi"    # the two halves of a TCP transport
+include "stream_write.pxi"
 include "stream.pxi"         # TCP transports
 include "listener.pxi"       # accepting
 include "loop.pxi"           # the asyncio-facing Loop

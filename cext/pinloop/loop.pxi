@@ -39,8 +39,7 @@ cdef class Loop(Reactor):
         """Run turns until `stop`.  The caller has made this the running loop."""
         if self.thread_id:
             raise RuntimeError("This event loop is already running")
-        if self.fork_depth != pl_fork_depth:
-            self.forked()
+        self._check_closed()
         self.thread_id = PyThread_get_thread_ident()
         try:
             self.run_until_stopped()
@@ -68,6 +67,8 @@ cdef class Loop(Reactor):
 
     def time(self):
         """The loop's monotonic clock, in seconds."""
+        if pl_unlikely(self.poller is None):
+            raise RuntimeError("Loop.__init__ was not called")
         return self.poller.now() / 1e9
 
     def get_debug(self):
@@ -232,7 +233,7 @@ cdef class Loop(Reactor):
 
     def __repr__(self):
         return (f"<{type(self).__name__} running={self.is_running()} closed={self.closed} debug={self.debug} "
-                f"poller={self.poller.name}>")
+                f"poller={self.poller.name if self.poller is not None else None}>")
 
 
 def where_called():

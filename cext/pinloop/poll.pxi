@@ -2,7 +2,7 @@
 #
 # add/modify/remove change one fd's registration; wait fills events and returns how
 # many.  Level-triggered unless EV_EDGE is asked.  An error or a hang-up is reported
-# as each of EV_READ and EV_WRITE that the registration asked for, so that the next
+# as EV_READ | EV_WRITE, of which the reactor passes on what was asked for: the next
 # system call on the fd tells what it was.  A signal ends a wait with no events,
 # after its Python handler ran.  The GIL is dropped only for a wait that may block.
 

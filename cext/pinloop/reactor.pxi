@@ -54,6 +54,7 @@ cdef class Reactor:
 
     def __cinit__(self):
         self.inbox.rfd = self.inbox.wfd = -1
+        self.closed = True            # until it is set up
         self.slow_callback_duration = 0.1
         self.fork_depth = pl_fork_depth
         self.owner_pid = getpid()
@@ -79,7 +80,9 @@ cdef class Reactor:
         wake.reactor = self
         wake.fd = self.inbox.rfd
         self.wake_watcher = wake
-        return self.watch(wake, EV_READ | EV_EDGE)
+        self.watch(wake, EV_READ | EV_EDGE)
+        self.closed = False
+        return 0
 
     cdef void teardown(self) noexcept:
         """Drop all that is scheduled and watched, and give the kernel objects back."""
@@ -229,7 +232,8 @@ cdef class Reactor:
                     self.orphaned(event.fd)
                 continue
             watcher = <Watcher>slot.watcher
-            watcher.on_ready(event.mask)
+            if event.mask & watcher.interest:
+                watcher.on_ready(event.mask & watcher.interest)
             if pl_unlikely(self.fork_depth != pl_fork_depth):
                 self.forked()
         self.event_count = 0
@@ -386,6 +390,7 @@ cdef class Reactor:
         previous = <object>slot.watcher if slot.watcher != NULL else None
         if previous is not None:
             (<Watcher>previous).interest = 0
+            (<Watcher>previous).fd = -1     # so that it never closes what is another's now
             Py_DECREF(previous)
         Py_INCREF(watcher)
         slot.watcher = <PyObject*>watcher
@@ -399,8 +404,8 @@ cdef class Reactor:
         """Bring the poller's mask for a registered watcher to `mask`."""
         cdef uint32_t old = watcher.interest
         cdef uint32_t generation = self.slots[watcher.fd].generation
-        if mask == old:
-            return 0
+        if mask == old or self.fork_depth != pl_fork_depth:
+            return 0                        # a forked child must not change its parent's poller
         watcher.interest = mask
         if mask == 0:
             try:

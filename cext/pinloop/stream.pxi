@@ -1,21 +1,4 @@
 # TCP transports: one connected socket and its protocol.
-#
-# Reads.  Small ones land in the loop's scratch buffer and are copied into bytes of the
-# right size; after a large one the next is read straight into the bytes handed over.
-# Pausing is lazy: the registration ends only when an event arrives meanwhile, so a
-# pause and resume between two events costs no system call.
-#
-# Writes.  Small ones are gathered and leave in one system call in the flush phase of
-# the turn; large ones go at once.  bytes are kept by reference; anything mutable is
-# copied when it cannot be sent at once.
-
-cdef enum:
-    SCRATCH_SIZE = 256 * 1024
-    LARGE_READ = 32 * 1024     # a read this large makes the next a large read
-    SMALL_READ = 16 * 1024     # and one below this ends that
-    LARGE_WRITE = 32 * 1024    # gathered bytes that are not worth holding back
-    HIGH_WATER = 64 * 1024
-    LOST_WRITES_TOLD = 5       # as asyncio: the fifth write to a dead connection is logged
 
 cdef tuple STATE_NAMES = ("new", "open", "closing", "lost", "closed")
 
@@ -26,8 +9,12 @@ cdef class StreamTransport(Watcher):
 
     def __cinit__(self):
         out_init(&self.out)
+        self.state = STREAM_CLOSED    # until make_stream opens it
         self.high = HIGH_WATER
         self.low = HIGH_WATER // 4
+
+    def __init__(self):
+        raise TypeError("transports are made by a loop, not directly")
 
     def __dealloc__(self):
         out_clear(&self.out)
@@ -79,7 +66,7 @@ cdef class StreamTransport(Watcher):
             return self.protocol_failed("connection_made")
         Py_DECREF(<object>result)
         if self.out.count:
-            self.push_out()       # written between the making and now
+            push_out(self)       # written between the making and now
         return self.want()
 
     def _begin(self, waiter):
@@ -108,6 +95,8 @@ cdef class StreamTransport(Watcher):
         self.set_state(STREAM_LOST)
         self.blocked = False
         out_clear(&self.out)
+        if self.loop.closed:
+            return self.release_fd()  # nobody will run connection_lost
         self.want()
         return self.loop.soon(self._deliver_connection_lost, <PyObject*>exception, self.context)
 
@@ -134,6 +123,9 @@ cdef class StreamTransport(Watcher):
         cdef int fd = self.fd
         cdef object sock = self.sock
         if fd < 0:
+            if sock is not None:
+                self.sock = None
+                sock.detach()         # closed behind our back; the number is another's now
             return 0
         self.reactor.unwatch(self)
         self.fd = -1
@@ -222,9 +214,9 @@ cdef class StreamTransport(Watcher):
         cdef bint timed = self.reactor.debug
         cdef int64_t start = self.reactor.poller.now() if timed else 0
         if mask & EV_READ:
-            self.read_ready()
+            read_ready(self)
         if mask & EV_WRITE and self.blocked:
-            self.send_queue()
+            send_queue(self)
         if timed:
             self.told_slow((self.reactor.poller.now() - start) / 1e9)
         return 0
@@ -232,111 +224,6 @@ cdef class StreamTransport(Watcher):
     cdef int told_slow(self, double took) except -1:
         if took >= self.reactor.slow_callback_duration:
             logger.warning("Executing %r for %r took %.3f seconds", self, self.protocol, took)
-        return 0
-
-    cdef int read_ready(self) except -1:
-        if self.state != STREAM_OPEN or self.reading_paused or self.eof_received:
-            return self.want()
-        if self.buffered:
-            return self.read_into_buffer()
-        if self.large_reads:
-            return self.read_large()
-        return self.read_small()
-
-    cdef int read_small(self) except -1:
-        cdef char* scratch = self.loop.scratch
-        cdef ssize_t n = recv(self.fd, scratch, SCRATCH_SIZE, 0)
-        if n <= 0:
-            return self.read_nothing(n, errno)
-        self.large_reads = n >= LARGE_READ
-        return self.deliver(PyBytes_FromStringAndSize(scratch, n))
-
-    cdef int read_large(self) except -1:
-        cdef PyObject* data = PyBytes_AllocRaw(NULL, SCRATCH_SIZE)
-        cdef ssize_t n
-        cdef int error
-        if data == NULL:
-            raise MemoryError()
-        n = recv(self.fd, PyBytes_AS_STRING(<object>data), SCRATCH_SIZE, 0)
-        if n <= 0:
-            error = errno
-            Py_DECREF(<object>data)
-            return self.read_nothing(n, error)
-        self.large_reads = n >= SMALL_READ
-        if _PyBytes_Resize(&data, n) < 0:
-            raise MemoryError()
-        whole = <object>data
-        Py_DECREF(whole)
-        return self.deliver(whole)
-
-    cdef int deliver(self, object data) except -1:
-        cdef object receive = self.receive   # held: the callback may set another protocol
-        cdef PyObject* result = self.tell(receive, <PyObject*>data)
-        if result == NULL:
-            return self.protocol_failed("data_received")
-        Py_DECREF(<object>result)
-        return 0
-
-    cdef int read_into_buffer(self) except -1:
-        cdef Py_buffer view
-        cdef PyObject* buffer
-        cdef PyObject* result
-        cdef object received = self.received
-        cdef object hint = -1
-        cdef object count
-        cdef ssize_t n
-        cdef int error
-        buffer = self.tell(self.receive, <PyObject*>hint)
-        if buffer == NULL:
-            return self.protocol_failed("get_buffer")
-        owner = <object>buffer
-        Py_DECREF(owner)
-        try:
-            PyObject_GetBuffer(owner, &view, PyBUF_WRITABLE)
-            if view.len == 0:
-                PyBuffer_Release(&view)
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except BaseException as failure:
-            return self.buffer_failed(failure)
-        n = recv(self.fd, view.buf, view.len, 0)
-        error = errno
-        PyBuffer_Release(&view)
-        if n <= 0:
-            return self.read_nothing(n, error)
-        count = n
-        result = self.tell(received, <PyObject*>count)
-        if result == NULL:
-            return self.protocol_failed("buffer_updated")
-        Py_DECREF(<object>result)
-        return 0
-
-    cdef int buffer_failed(self, object failure) except -1:
-        if is_exit(failure):
-            raise failure
-        self.reactor.report({
-            "message": "Fatal error: protocol.get_buffer() call failed.",
-            "exception": failure, "transport": self, "protocol": self.protocol,
-        })
-        return self.lose(failure)
-
-    cdef int read_nothing(self, ssize_t result, int error) except -1:
-        if result == 0:
-            return self.read_eof()
-        if would_block(error):
-            return 0
-        return self.io_failed(error, "recv")
-
-    cdef int read_eof(self) except -1:
-        cdef PyObject* result
-        self.eof_received = True
-        self.want()
-        result = self.tell(self.protocol.eof_received, NULL)
-        if result == NULL:
-            return self.protocol_failed("eof_received")
-        keep_open = <object>result
-        Py_DECREF(keep_open)
-        if not keep_open:
-            self.close()
         return 0
 
     def pause_reading(self):
@@ -368,11 +255,11 @@ cdef class StreamTransport(Watcher):
         if self.eof_requested:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.state >= STREAM_CLOSING:
-            self.written_too_late()
+            written_too_late(self)
             return
-        self.enqueue(data)
+        enqueue(self, data)
         if self.out.count:
-            self.push_out()
+            push_out(self)
 
     def writelines(self, list_of_data):
         """Send several bytes-like objects, in one system call where the kernel takes them."""
@@ -383,88 +270,18 @@ cdef class StreamTransport(Watcher):
             if not PyObject_CheckBuffer(data):
                 raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self.state >= STREAM_CLOSING:
-            self.written_too_late()
+            written_too_late(self)
             return
         for data in parts:
-            self.enqueue(data if PyBytes_CheckExact(data) else bytes(data))
+            enqueue(self, data if PyBytes_CheckExact(data) else bytes(data))
         if self.out.count:
-            self.push_out()
-
-    cdef int written_too_late(self) except -1:
-        self.lost_writes += 1
-        if self.lost_writes == LOST_WRITES_TOLD:
-            logger.warning("%r: write() on a connection that is closed or lost", self)
-        return 0
-
-    cdef int enqueue(self, object data) except -1:
-        if not PyBytes_CheckExact(data):
-            return self.enqueue_copy(data)
-        if PyBytes_GET_SIZE(data):
-            out_push(&self.out, data, 0)
-        return 0
-
-    cdef int enqueue_copy(self, object data) except -1:
-        """Queue what may change after write() returns; a large one is sent first, only the rest copied."""
-        cdef Py_buffer view
-        cdef ssize_t sent = 0
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            if view.len >= LARGE_WRITE and self.out.count == 0 and self.state == STREAM_OPEN:
-                sent = send(self.fd, view.buf, view.len, MSG_NOSIGNAL)
-                if sent < 0:
-                    sent = 0      # the next attempt, with the copy, meets the same error
-            if sent < view.len:
-                out_push(&self.out, PyBytes_FromStringAndSize(<char*>view.buf + sent, view.len - sent), 0)
-        finally:
-            PyBuffer_Release(&view)
-        return 0
-
-    cdef int push_out(self) except -1:
-        """Send the queue now if it is large, else with the turn's flush."""
-        if not self.blocked and self.state != STREAM_NEW:
-            if self.out.size >= LARGE_WRITE or self.out.size > self.high:
-                self.send_queue()
-            elif not self.in_flush:
-                self.in_flush = True
-                self.reactor.flush_later(self)
-        return self.check_pressure()
+            push_out(self)
 
     cdef int run(self, Reactor reactor) except -1:
         """The flush phase."""
         self.in_flush = False
         if self.out.count and not self.blocked and self.state < STREAM_LOST:
-            return self.send_queue()
-        return 0
-
-    cdef int send_queue(self) except -1:
-        cdef size_t offered
-        cdef ssize_t sent
-        while self.out.count:
-            sent = out_send(&self.out, self.fd, &offered)
-            if sent < 0:
-                if errno == EINTR:
-                    continue
-                if not would_block(errno):
-                    return self.io_failed(errno, "send")
-                sent = 0
-            out_consume(&self.out, sent)
-            if <size_t>sent < offered:
-                self.blocked = True
-                self.want()
-                return self.relieve_pressure()
-        return self.queue_drained()
-
-    cdef int queue_drained(self) except -1:
-        if self.blocked:
-            self.blocked = False
-            self.want()
-        self.relieve_pressure()
-        if self.out.count or self.state >= STREAM_LOST:
-            return 0              # resume_writing wrote again, or closed
-        if self.state == STREAM_CLOSING:
-            return self.lose(None)
-        if self.eof_requested:
-            return self.shut_write_side()
+            return send_queue(self)
         return 0
 
     def write_eof(self):
@@ -473,38 +290,11 @@ cdef class StreamTransport(Watcher):
             return
         self.eof_requested = True
         if self.out.count == 0:
-            self.shut_write_side()
+            shut_write_side(self)
 
     def can_write_eof(self):
         """True: a stream socket can be closed by halves."""
         return True
-
-    cdef int shut_write_side(self) except -1:
-        if shutdown(self.fd, SHUT_WR) < 0:
-            return self.io_failed(errno, "shutdown")
-        return 0
-
-    cdef int check_pressure(self) except -1:
-        cdef PyObject* result
-        if self.writing_paused or self.out.size <= self.high or self.state >= STREAM_LOST:
-            return 0
-        self.writing_paused = True
-        result = self.tell(self.protocol.pause_writing, NULL)
-        if result == NULL:
-            return self.protocol_failed("pause_writing")
-        Py_DECREF(<object>result)
-        return 0
-
-    cdef int relieve_pressure(self) except -1:
-        cdef PyObject* result
-        if not self.writing_paused or self.out.size > self.low:
-            return 0
-        self.writing_paused = False
-        result = self.tell(self.protocol.resume_writing, NULL)
-        if result == NULL:
-            return self.protocol_failed("resume_writing")
-        Py_DECREF(<object>result)
-        return 0
 
     def set_write_buffer_limits(self, high=None, low=None):
         """When `pause_writing` (above `high` bytes queued) and `resume_writing` (at `low`) are called.
@@ -520,7 +310,7 @@ cdef class StreamTransport(Watcher):
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self.high = high
         self.low = low
-        self.check_pressure()
+        check_pressure(self)
 
     def get_write_buffer_limits(self):
         """(low, high), in bytes."""
@@ -566,6 +356,7 @@ cdef class StreamTransport(Watcher):
 cdef StreamTransport make_stream(Loop loop, int fd, object protocol, object context):
     """A transport for the connected, non-blocking `fd`, which it owns from now on."""
     cdef StreamTransport transport = StreamTransport.__new__(StreamTransport)
+    transport.state = STREAM_NEW
     transport.loop = loop
     transport.reactor = loop
     transport.fd = fd

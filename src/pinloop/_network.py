@@ -55,6 +55,17 @@ def literal_address(
     return None
 
 
+def is_literal(host: object) -> bool:
+    """Whether `host` is an IP address, which no lookup is needed for."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)  # type: ignore[arg-type]
+        except (OSError, TypeError, ValueError):
+            continue
+        return True
+    return False
+
+
 async def getaddrinfo(
     loop: Loop, host: Any, port: Any, family: int, type: int, proto: int, flags: int
 ) -> list[Any]:
@@ -62,6 +73,9 @@ async def getaddrinfo(
     found = literal_address(host, port, family, type, proto, flags)
     if found is not None:
         return found
+    if is_literal(host) and (port is None or isinstance(port, int) or port.isdigit()):
+        # Too unusual to work out here, but still nothing that would ask a name server.
+        return socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
     lookup = (host, port, family, type, proto, flags)
     return await loop.run_in_executor(None, socket.getaddrinfo, *lookup)
 

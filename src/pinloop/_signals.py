@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from ._loop import Loop
 
 _NO_FD = -1
+
+if sys.version_info < (3, 12):
+    # A child must not write its signals into the pipe that it shares with its parent.
+    # From 3.12 on asyncio itself sees to it.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(_NO_FD))
 
 
 class Signals:

@@ -1,0 +1,116 @@
+# The writing half of StreamTransport.
+#
+# Small writes are gathered and leave in one system call in the flush phase of the
+# turn; large ones go at once.  bytes are kept by reference; anything mutable is copied
+# when it cannot be sent at once.
+
+cdef enum:
+    LARGE_WRITE = 32 * 1024    # gathered bytes that are not worth holding back
+    HIGH_WATER = 64 * 1024
+    LOST_WRITES_TOLD = 5       # as asyncio: the fifth write to a dead connection is logged
+
+
+cdef int written_too_late(StreamTransport self) except -1:
+    self.lost_writes += 1
+    if self.lost_writes == LOST_WRITES_TOLD:
+        logger.warning("%r: write() on a connection that is closed or lost", self)
+    return 0
+
+
+cdef int enqueue(StreamTransport self, object data) except -1:
+    if not PyBytes_CheckExact(data):
+        return enqueue_copy(self, data)
+    if PyBytes_GET_SIZE(data):
+        out_push(&self.out, data, 0)
+    return 0
+
+
+cdef int enqueue_copy(StreamTransport self, object data) except -1:
+    """Queue what may change after write() returns; a large one is sent first, only the rest copied."""
+    cdef Py_buffer view
+    cdef ssize_t sent = 0
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        if view.len >= LARGE_WRITE and self.out.count == 0 and self.state == STREAM_OPEN:
+            sent = send(self.fd, view.buf, view.len, MSG_NOSIGNAL)
+            if sent < 0:
+                sent = 0      # the next attempt, with the copy, meets the same error
+        if sent < view.len:
+            out_push(&self.out, PyBytes_FromStringAndSize(<char*>view.buf + sent, view.len - sent), 0)
+    finally:
+        PyBuffer_Release(&view)
+    return 0
+
+
+cdef int push_out(StreamTransport self) except -1:
+    """Send the queue now if it is large, else with the turn's flush."""
+    if not self.blocked and self.state != STREAM_NEW:
+        if self.out.size >= LARGE_WRITE or self.out.size > self.high:
+            send_queue(self)
+        elif not self.in_flush:
+            self.in_flush = True
+            self.reactor.flush_later(self)
+    return check_pressure(self)
+
+
+cdef int send_queue(StreamTransport self) except -1:
+    cdef size_t offered
+    cdef ssize_t sent
+    while self.out.count:
+        sent = out_send(&self.out, self.fd, &offered)
+        if sent < 0:
+            if errno == EINTR:
+                continue
+            if not would_block(errno):
+                return self.io_failed(errno, "send")
+            sent = 0
+        out_consume(&self.out, sent)
+        if <size_t>sent < offered:
+            self.blocked = True
+            self.want()
+            return relieve_pressure(self)
+    return queue_drained(self)
+
+
+cdef int queue_drained(StreamTransport self) except -1:
+    if self.blocked:
+        self.blocked = False
+        self.want()
+    relieve_pressure(self)
+    if self.out.count or self.state >= STREAM_LOST:
+        return 0              # resume_writing wrote again, or closed
+    if self.state == STREAM_CLOSING:
+        return self.lose(None)
+    if self.eof_requested:
+        return shut_write_side(self)
+    return 0
+
+
+cdef int shut_write_side(StreamTransport self) except -1:
+    if shutdown(self.fd, SHUT_WR) < 0:
+        return self.io_failed(errno, "shutdown")
+    return 0
+
+
+cdef int check_pressure(StreamTransport self) except -1:
+    cdef PyObject* result
+    if self.writing_paused or self.out.size <= self.high or self.state >= STREAM_LOST:
+        return 0
+    self.writing_paused = True
+    result = self.tell(self.protocol.pause_writing, NULL)
+    if result == NULL:
+        return self.protocol_failed("pause_writing")
+    Py_DECREF(<object>result)
+    return 0
+
+
+cdef int relieve_pressure(StreamTransport self) except -1:
+    cdef PyObject* result
+    if not self.writing_paused or self.out.size > self.low:
+        return 0
+    self.writing_paused = False
+    result = self.tell(self.protocol.resume_writing, NULL)
+    if result == NULL:
+        return self.protocol_failed("resume_writing")
+    Py_DECREF(<object>result)
+    return 0
