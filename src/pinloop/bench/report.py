@@ -68,7 +68,7 @@ def _table(results: Results, group: str, rows: list[Row]) -> Table:
     names = [*results.loops, FLOOR] if has_floor else list(results.loops)
     compare = PINLOOP.name in results.loops and len(results.loops) > 1
     # Everything may wrap at its spaces: a narrow terminal folds a figure, it must not cut it off.
-    table.add_column("", min_width=17)
+    table.add_column("", min_width=20)
     for name in names:
         version = results.loops.get(name, "")
         heading = Text.assemble(name, ("\n" + version, "dim"))
