@@ -1,0 +1,94 @@
+"""What the tests of the native floors share."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pinloop
+from pinloop import _core
+
+READ, WRITE, EDGE = 1, 2, 4  # a Poller's masks
+MS = 1_000_000  # ns
+SECOND = 1_000_000_000  # ns
+
+
+def turn(loop: asyncio.AbstractEventLoop) -> None:
+    """One turn: what is ready runs, the kernel is asked once without waiting, its events are dispatched."""
+    loop.stop()
+    loop.run_forever()
+
+
+def run_until(loop: asyncio.AbstractEventLoop, condition: Callable[[], object], limit: float = 10.0) -> None:
+    """Make turns until `condition` holds; fail after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit} s"
+        turn(loop)
+
+
+def scripted(script: Iterable[Any] = ()) -> tuple[pinloop.Loop, _core.ScriptedPoller]:
+    """A loop on a ScriptedPoller; its errors are raised where they are reported."""
+    poller = _core.ScriptedPoller(script)
+    loop = pinloop.Loop(poller)
+    loop.set_exception_handler(raise_reported)
+    return loop, poller
+
+
+def raise_reported(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception handler for loops where none is expected."""
+    raise SystemExit(f"reported: {context}")
+
+
+def waits(poller: _core.ScriptedPoller) -> list[int]:
+    """The timeouts, in ns, of the waits that a scripted poller was asked for."""
+    return [call[1] for call in poller.calls if call[0] == "wait"]
+
+
+def socket_pair(buffer_size: int | None = None) -> tuple[socket.socket, socket.socket]:
+    """Two connected non-blocking stream sockets, with small kernel buffers if a size is given."""
+    pair = socket.socketpair()
+    for sock in pair:
+        sock.setblocking(False)
+        if buffer_size is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_size)
+    return pair
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over loopback; the first one non-blocking, the second one blocking."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        near = socket.create_connection(listening.getsockname(), timeout=10)
+        far, _ = listening.accept()
+    near.setblocking(False)
+    far.settimeout(10)
+    return near, far
+
+
+def read_available(sock: socket.socket) -> bytes:
+    """Everything that waits on a non-blocking socket."""
+    parts = []
+    try:
+        while part := sock.recv(1 << 20):
+            parts.append(part)
+    except BlockingIOError:
+        pass
+    return b"".join(parts)
+
+
+def run_python(code: str, *args: str, timeout: float = 30.0, memory: int | None = None) -> str:
+    """What `code` prints in a fresh interpreter, which must exit with 0 (within `memory` bytes, if given)."""
+    if memory is not None:
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))\n{code}"
+    env = dict(os.environ)
+    env["PYTHONPATH"] = os.path.dirname(os.path.dirname(pinloop.__file__))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *args],
+        env=env, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
