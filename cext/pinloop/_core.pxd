@@ -134,6 +134,8 @@ cdef class Reactor:
     @cython.final
     cdef Watcher watcher_at(self, int fd)
     @cython.final
+    cdef int register(self, Watcher watcher, uint32_t mask, Slot* slot) except -1
+    @cython.final
     cdef int settle(self, Watcher watcher, uint32_t mask) except -1
     @cython.final
     cdef int widen_slots(self, int fd) except -1
@@ -283,6 +285,7 @@ cdef class StreamTransport(Watcher):
     cdef int told_slow(self, double took) except -1
 
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept
+    cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept
     cdef int protocol_failed(self, str method) except -1
     cdef int io_failed(self, int error, str doing) except -1
     cdef int lose(self, object exception) except -1

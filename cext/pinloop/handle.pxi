@@ -7,15 +7,20 @@ cdef class Runnable:
 
 
 def describe_callback(callback, args=(), show_args=False):
-    """`name(args) at file:line`, as handles show their callback in reports."""
-    inner = callback
-    while hasattr(inner, "func"):                       # functools.partial
-        inner = inner.func
-    inner = inspect.unwrap(inner) if callable(inner) else inner
-    name = getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or repr(inner)
-    text = f"{name}({', '.join(reprlib.repr(a) for a in args) if show_args else ''})"
-    code = getattr(inner, "__code__", None)
-    return f"{text} at {code.co_filename}:{code.co_firstlineno}" if code is not None else text
+    """`name(args) at file:line`, as handles show their callback in reports.  Never raises."""
+    try:
+        inner = callback
+        while isinstance(inner, functools.partial):
+            inner = inner.func
+        name = getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or repr(inner)
+        text = f"{name}({', '.join(reprlib.repr(arg) for arg in args) if show_args else ''})"
+        code = getattr(inspect.unwrap(inner), "__code__", None)
+        if code is not None:
+            text += f" at {code.co_filename}:{code.co_firstlineno}"
+        return text
+    except Exception:
+        # Somebody's repr or __getattr__: a report must not fail for it.
+        return f"<{type(callback).__name__} at {id(callback):#x}>"
 
 
 cdef class Handle(Runnable):
@@ -111,7 +116,7 @@ cdef class Handle(Runnable):
         cdef int64_t start = reactor.poller.now()
         cdef PyObject* result = NULL
         cdef double took
-        description = repr(self)
+        cdef object owner = getattr(self.callback, "__self__", None)
         if PyContext_Enter(<PyObject*>self.context) == 0:
             result = self.call()
             PyContext_Exit(<PyObject*>self.context)
@@ -121,7 +126,9 @@ cdef class Handle(Runnable):
             Py_DECREF(<object>result)
         took = (reactor.poller.now() - start) / 1e9
         if took >= reactor.slow_callback_duration:
-            logger.warning("Executing %s took %.3f seconds", description, took)
+            # A task's step: the task is what one wants to know.
+            culprit = owner if isinstance(owner, asyncio.Task) else self
+            logger.warning("Executing %r took %.3f seconds", culprit, took)
         return 0
 
     @cython.final

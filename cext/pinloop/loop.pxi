@@ -7,6 +7,7 @@
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
 cdef object iscoroutinefunction = inspect.iscoroutinefunction
+cdef object CoroutineType = types.CoroutineType
 
 # Since 3.13.3 a task factory gets create_task's keywords as they came.
 cdef bint FACTORY_TAKES_KEYWORDS = sys.version_info >= (3, 13, 3)
@@ -110,10 +111,7 @@ cdef class Loop(Reactor):
         if self.task_factory is not None:
             return self.make_task(coro, kwargs)
         kwargs["loop"] = self
-        task = Task(coro, **kwargs)
-        if self.debug and task._source_traceback:
-            task._source_traceback.pop()
-        return task
+        return Task(coro, **kwargs)
 
     cdef object make_task(self, object coro, dict kwargs):
         """A task by the user's factory, called as this version of asyncio calls it."""
@@ -171,12 +169,12 @@ cdef class Loop(Reactor):
     cdef int check_call(self, object callback, str method, bint any_thread) except -1:
         """What call_soon and its kin refuse, and why."""
         self._check_closed()
-        if inspect.iscoroutine(callback):
+        if type(callback) is CoroutineType:
             raise TypeError(f"coroutines cannot be used with {method}(): got {callback!r}")
         if not callable(callback):
             raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")
         if self.debug:
-            if iscoroutinefunction(callback):
+            if is_coroutine_function(callback):
                 raise TypeError(f"coroutines cannot be used with {method}(): got {callback!r}")
             if not any_thread and self.thread_id and self.thread_id != PyThread_get_thread_ident():
                 raise RuntimeError(
@@ -236,6 +234,13 @@ cdef class Loop(Reactor):
                 f"poller={self.poller.name if self.poller is not None else None}>")
 
 
+cdef bint is_coroutine_function(object callback) noexcept:
+    try:
+        return iscoroutinefunction(callback)
+    except Exception:
+        return False      # an object that cannot be looked at: it was found callable
+
+
 def where_called():
     """The stack of the caller, oldest frame first, cheaply: source lines are looked up when shown."""
     stack = traceback.StackSummary.extract(
@@ -283,15 +288,21 @@ class Spelled:
         return (when, callback, *args), context
 
 
-cdef object respell(PyObject* self, str method, PyObject** args, Py_ssize_t count, PyObject* names):
+ctypedef object (*Method)(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names)
+
+cdef tuple CONTEXT_NAME = ("context",)
+
+cdef object respell(Method method, str name, PyObject* self, PyObject** args, Py_ssize_t count,
+                    PyObject* names):
     """Call `method` again with its arguments in place."""
     cdef Py_ssize_t i
+    cdef tuple values
     keywords = {}
     if names != NULL:
-        keywords = {name: <object>args[count + i] for i, name in enumerate(<tuple>names)}
-    positional = [<object>args[i] for i in range(count)]
-    positional, context = getattr(Spelled, method)(*positional, **keywords)
-    return getattr(<object>self, method)(*positional, context=context)
+        keywords = {keyword: <object>args[count + i] for i, keyword in enumerate(<tuple>names)}
+    positional, context = getattr(Spelled, name)(*[<object>args[i] for i in range(count)], **keywords)
+    values = (*positional, context)
+    return method(self, tuple_items(<PyObject*>values), len(values) - 1, <PyObject*>CONTEXT_NAME)
 
 
 # Docstrings of the methods below, in the form in which inspect finds the signature.
@@ -343,7 +354,7 @@ cdef object call_soon(PyObject* self, PyObject** args, Py_ssize_t count, PyObjec
     cdef Loop loop = <Loop>self
     cdef Handle handle
     if count < 1 or not only_context(names):
-        return respell(self, "call_soon", args, count, names)
+        return respell(call_soon, "call_soon", self, args, count, names)
     callback = <object>args[0]
     if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
         loop.check_call(callback, "call_soon", False)
@@ -356,7 +367,7 @@ cdef object call_soon_threadsafe(PyObject* self, PyObject** args, Py_ssize_t cou
     cdef Loop loop = <Loop>self
     cdef Handle handle
     if count < 1 or not only_context(names):
-        return respell(self, "call_soon_threadsafe", args, count, names)
+        return respell(call_soon_threadsafe, "call_soon_threadsafe", self, args, count, names)
     callback = <object>args[0]
     if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
         loop.check_call(callback, "call_soon_threadsafe", True)
@@ -387,7 +398,7 @@ cdef object call_later(PyObject* self, PyObject** args, Py_ssize_t count, PyObje
     cdef Loop loop = <Loop>self
     cdef double delay
     if count < 2 or not only_context(names):
-        return respell(self, "call_later", args, count, names)
+        return respell(call_later, "call_later", self, args, count, names)
     if <object>args[0] is None:
         raise TypeError("delay must not be None")
     delay = <object>args[0]
@@ -399,7 +410,7 @@ cdef object call_later(PyObject* self, PyObject** args, Py_ssize_t count, PyObje
 cdef object call_at(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
     cdef double when
     if count < 2 or not only_context(names):
-        return respell(self, "call_at", args, count, names)
+        return respell(call_at, "call_at", self, args, count, names)
     if <object>args[0] is None:
         raise TypeError("when cannot be None")
     when = <object>args[0]

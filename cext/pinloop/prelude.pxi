@@ -1,12 +1,14 @@
 # Everything the floors import, in one place.
 
 import asyncio
+import functools
 import inspect
 import os
 import reprlib
 import socket as _socket
 import sys
 import traceback
+import types
 import warnings
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket

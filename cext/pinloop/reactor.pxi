@@ -371,21 +371,17 @@ cdef class Reactor:
     @cython.final
     cdef int watch(self, Watcher watcher, uint32_t mask) except -1:
         """Register `watcher` for `mask`, or change what a registered one waits for."""
-        cdef Slot* slot
-        if watcher.fd >= self.slot_count:
-            self.widen_slots(watcher.fd)
-        slot = &self.slots[watcher.fd]
-        if slot.watcher == <PyObject*>watcher:
+        cdef Slot* slot = &self.slots[watcher.fd] if watcher.fd < self.slot_count else NULL
+        if slot != NULL and slot.watcher == <PyObject*>watcher:
             return self.settle(watcher, mask)
-        if mask == 0:
-            if slot.watcher != NULL:
-                self.settle(<Watcher>slot.watcher, 0)
-        else:
-            try:
-                self.poller.add(watcher.fd, mask, slot.generation + 1)
-            except FileExistsError:
-                other = <object>slot.watcher if slot.watcher != NULL else "another poller's registration"
-                raise RuntimeError(f"File descriptor {watcher.fd} is used by {other!r}") from None
+        if mask:
+            self.register(watcher, mask, slot)
+        elif slot != NULL and slot.watcher != NULL:
+            self.settle(<Watcher>slot.watcher, 0)
+        if slot == NULL:
+            # Only now: a number that no fd has must not cost a table of that size.
+            self.widen_slots(watcher.fd)
+            slot = &self.slots[watcher.fd]
         # The kernel took it, so whatever held the slot had lost its fd to a close.
         previous = <object>slot.watcher if slot.watcher != NULL else None
         if previous is not None:
@@ -397,6 +393,21 @@ cdef class Reactor:
         slot.generation += 1
         slot.changed = self.polls
         watcher.interest = mask
+        return 0
+
+    @cython.final
+    cdef int register(self, Watcher watcher, uint32_t mask, Slot* slot) except -1:
+        """Have the poller take a new registration; RuntimeError if the fd is another watcher's."""
+        cdef uint32_t generation = slot.generation + 1 if slot != NULL else 1
+        try:
+            self.poller.add(watcher.fd, mask, generation)
+        except FileExistsError:
+            if slot != NULL and slot.watcher != NULL:
+                raise RuntimeError(
+                    f"File descriptor {watcher.fd} is used by {<object>slot.watcher!r}") from None
+            # The same open file was here before, and closed with a duplicate left.
+            self.orphaned(watcher.fd)
+            self.poller.add(watcher.fd, mask, generation)
         return 0
 
     @cython.final
@@ -446,15 +457,15 @@ cdef class Reactor:
 
     @cython.final
     cdef int widen_slots(self, int fd) except -1:
-        cdef int count = max(64, self.slot_count)
+        cdef size_t count = max(64, self.slot_count)
         cdef Slot* wider
-        while count <= fd:
+        while count <= <size_t>fd:
             count *= 2
         wider = <Slot*>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
         if wider == NULL:
             raise MemoryError()
         memset(wider + self.slot_count, 0, (count - self.slot_count) * sizeof(Slot))
-        self.slots, self.slot_count = wider, count
+        self.slots, self.slot_count = wider, <int>count
         return 0
 
     @cython.final

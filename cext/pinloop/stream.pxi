@@ -61,7 +61,7 @@ cdef class StreamTransport(Watcher):
         cdef PyObject* result
         if self.state == STREAM_NEW:
             self.set_state(STREAM_OPEN)
-        result = self.tell(self.protocol.connection_made, <PyObject*>self)
+        result = self.tell_protocol("connection_made", <PyObject*>self)
         if result == NULL:
             return self.protocol_failed("connection_made")
         Py_DECREF(<object>result)
@@ -189,6 +189,16 @@ cdef class StreamTransport(Watcher):
             PyContext_Exit(<PyObject*>context)
         return result
 
+    cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept:
+        """The same for a method that is not kept at hand; a missing one is a fault like any other."""
+        cdef PyObject* method = PyObject_GetAttr(<PyObject*>self.protocol, <PyObject*>name)
+        cdef PyObject* result
+        if method == NULL:
+            return NULL
+        result = self.tell(<object>method, argument)
+        Py_DECREF(<object>method)
+        return result
+
     cdef int protocol_failed(self, str method) except -1:
         """A protocol's fault: reported, and it costs this connection only."""
         exception = take_exception()
@@ -250,6 +260,8 @@ cdef class StreamTransport(Watcher):
         what is not bytes-like and RuntimeError after `write_eof`.  On a connection that
         is closed or lost it does nothing (the fifth time it logs a warning).
         """
+        if pl_unlikely(self.reactor.fork_depth != pl_fork_depth):
+            self.reactor.forked()
         if not PyBytes_CheckExact(data) and not PyObject_CheckBuffer(data):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self.eof_requested:
@@ -263,6 +275,8 @@ cdef class StreamTransport(Watcher):
 
     def writelines(self, list_of_data):
         """Send several bytes-like objects, in one system call where the kernel takes them."""
+        if pl_unlikely(self.reactor.fork_depth != pl_fork_depth):
+            self.reactor.forked()
         if self.eof_requested:
             raise RuntimeError("Cannot call writelines() after write_eof()")
         parts = list(list_of_data)
@@ -286,6 +300,8 @@ cdef class StreamTransport(Watcher):
 
     def write_eof(self):
         """Shut the write side once all that was written has left; reading goes on."""
+        if pl_unlikely(self.reactor.fork_depth != pl_fork_depth):
+            self.reactor.forked()
         if self.state >= STREAM_CLOSING or self.eof_requested:
             return
         self.eof_requested = True
@@ -356,12 +372,12 @@ cdef class StreamTransport(Watcher):
 cdef StreamTransport make_stream(Loop loop, int fd, object protocol, object context):
     """A transport for the connected, non-blocking `fd`, which it owns from now on."""
     cdef StreamTransport transport = StreamTransport.__new__(StreamTransport)
+    transport.bind_protocol(protocol)   # may raise, while the fd is still the caller's
     transport.state = STREAM_NEW
     transport.loop = loop
     transport.reactor = loop
-    transport.fd = fd
     transport.context = context
-    transport.bind_protocol(protocol)
+    transport.fd = fd
     return transport
 
 

@@ -114,7 +114,7 @@ cdef int read_eof(StreamTransport self) except -1:
     cdef PyObject* result
     self.eof_received = True
     self.want()
-    result = self.tell(self.protocol.eof_received, NULL)
+    result = self.tell_protocol("eof_received", NULL)
     if result == NULL:
         return self.protocol_failed("eof_received")
     keep_open = <object>result

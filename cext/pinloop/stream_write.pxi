@@ -87,7 +87,8 @@ cdef int queue_drained(StreamTransport self) except -1:
 
 
 cdef int shut_write_side(StreamTransport self) except -1:
-    if shutdown(self.fd, SHUT_WR) < 0:
+    # A peer that is gone may have left bytes to be read: reading finds out what became of it.
+    if shutdown(self.fd, SHUT_WR) < 0 and errno != ENOTCONN:
         return self.io_failed(errno, "shutdown")
     return 0
 
@@ -97,7 +98,7 @@ cdef int check_pressure(StreamTransport self) except -1:
     if self.writing_paused or self.out.size <= self.high or self.state >= STREAM_LOST:
         return 0
     self.writing_paused = True
-    result = self.tell(self.protocol.pause_writing, NULL)
+    result = self.tell_protocol("pause_writing", NULL)
     if result == NULL:
         return self.protocol_failed("pause_writing")
     Py_DECREF(<object>result)
@@ -109,7 +110,7 @@ cdef int relieve_pressure(StreamTransport self) except -1:
     if not self.writing_paused or self.out.size > self.low:
         return 0
     self.writing_paused = False
-    result = self.tell(self.protocol.resume_writing, NULL)
+    result = self.tell_protocol("resume_writing", NULL)
     if result == NULL:
         return self.protocol_failed("resume_writing")
     Py_DECREF(<object>result)

@@ -8,9 +8,14 @@ python -m pinloop bench [options]     the performance comparison (see bench --he
 
 from __future__ import annotations
 
+import builtins
+import importlib.machinery
+import io
 import os
 import runpy
 import sys
+import types
+import zipfile
 
 from .runner import install
 
@@ -48,25 +53,39 @@ def run_script(argv: list[str]) -> int:
         print(f"pinloop: can't open file {os.path.abspath(script)!r}: no such file", file=sys.stderr)
         return 2
     sys.argv[:] = argv
-    if os.path.isfile(script) and not script.endswith((".zip", ".pyz")):
-        # runpy leaves sys.path[0] as it was for a plain file; the interpreter puts the script's folder there.
+    if os.path.isdir(script) or zipfile.is_zipfile(script):
+        runpy.run_path(script, run_name="__main__")
+        return 0
+    # Not by runpy, which would put the absolute path into sys.argv and leave sys.path as it was.
+    if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(script))
-    runpy.run_path(script, run_name="__main__")
+    path = os.path.abspath(script)
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, "exec")
+    _run_as_main(code, __file__=path, __loader__=importlib.machinery.SourceFileLoader("__main__", path))
     return 0
 
 
 def run_module(argv: list[str]) -> None:
     """Run a module as `python -m` would."""
     sys.argv[:] = argv
-    sys.path[0] = os.getcwd()
+    if not sys.flags.safe_path:
+        sys.path[0] = os.getcwd()
     runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
 
 
 def run_code(argv: list[str]) -> None:
     """Run a string as `python -c` would."""
     sys.argv[:] = ["-c", *argv[1:]]
-    sys.path[0] = ""
-    exec(compile(argv[0], "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+    if not sys.flags.safe_path:
+        sys.path[0] = ""
+    _run_as_main(compile(argv[0], "<string>", "exec"))
+
+
+def _run_as_main(code: types.CodeType, **attributes: object) -> None:
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    module.__dict__.update(attributes, __builtins__=builtins, __annotations__={})
+    exec(code, module.__dict__)
 
 
 if __name__ == "__main__":

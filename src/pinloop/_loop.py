@@ -235,7 +235,8 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
             if isinstance(result, Exception):
                 self.call_exception_handler(
                     {
-                        "message": f"an error occurred while closing asynchronous generator {generator!r}",
+                        "message": "an error occurred during closing of "
+                        f"asynchronous generator {generator!r}",
                         "exception": result,
                         "asyncgen": generator,
                     }
@@ -332,6 +333,13 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """As socket.getnameinfo, in a thread; with NI_NUMERICHOST and NI_NUMERICSERV it needs none."""
         return await _network.getnameinfo(self, sockaddr, flags)
 
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket; a host name in `address` is looked up.
+
+        Raises OSError naming the address; ValueError, in debug mode, for a blocking socket.
+        """
+        await _network.sock_connect(self, sock, address)
+
     async def create_connection(
         self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
     ) -> tuple[asyncio.Transport, Any]:
@@ -390,7 +398,7 @@ def _not_yet(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 for _name in (
     "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell",
     "create_datagram_endpoint", "create_unix_connection", "create_unix_server",
-    "sendfile", "start_tls", "sock_accept", "sock_connect", "sock_recv", "sock_recv_into",
+    "sendfile", "start_tls", "sock_accept", "sock_recv", "sock_recv_into",
     "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendfile", "sock_sendto",
 ):  # fmt: skip
     setattr(Loop, _name, _not_yet(_name))

@@ -37,11 +37,11 @@ def literal_address(
             host = host.decode("ascii")
         except UnicodeDecodeError:
             return None
-    if isinstance(port, (str, bytes)) and port.isdigit():
-        port = int(port)
+    if is_number(port):
+        port = int(port)  # type: ignore[call-overload]
     if port is None or port in ("", b""):
         port = 0
-    if not isinstance(host, str) or not isinstance(port, int) or not 0 <= port <= 65535:
+    if not isinstance(host, str) or not is_number(port) or not 0 <= port <= 65535:
         return None
     for candidate, tail in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
         if family not in (socket.AF_UNSPEC, candidate):
@@ -66,6 +66,13 @@ def is_literal(host: object) -> bool:
     return False
 
 
+def is_number(port: object) -> bool:
+    """Whether `port` is a number, as int, str or bytes."""
+    if isinstance(port, (str, bytes)):
+        return port.isascii() and port.isdigit()
+    return isinstance(port, int) and not isinstance(port, bool)
+
+
 async def getaddrinfo(
     loop: Loop, host: Any, port: Any, family: int, type: int, proto: int, flags: int
 ) -> list[Any]:
@@ -73,7 +80,7 @@ async def getaddrinfo(
     found = literal_address(host, port, family, type, proto, flags)
     if found is not None:
         return found
-    if is_literal(host) and (port is None or isinstance(port, int) or port.isdigit()):
+    if is_literal(host) and (port is None or is_number(port)):
         # Too unusual to work out here, but still nothing that would ask a name server.
         return socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
     lookup = (host, port, family, type, proto, flags)
@@ -122,6 +129,16 @@ async def connect_socket(loop: Loop, sock: socket.socket, address: Any) -> None:
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, f"Connect call failed {address}")
+
+
+async def sock_connect(loop: Loop, sock: socket.socket, address: Any) -> None:
+    """See Loop.sock_connect."""
+    if loop.get_debug() and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        infos = await resolve(loop, address, family=sock.family, type=sock.type, proto=sock.proto)
+        address = infos[0][4]
+    await connect_socket(loop, sock, address)
 
 
 def _settle_ready(ready: asyncio.Future[None]) -> None:

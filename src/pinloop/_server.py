@@ -60,11 +60,20 @@ class Server(asyncio.AbstractServer):
     def _start_serving(self) -> None:
         if self._listeners or self._sockets is None:
             return
-        for sock in self._sockets:
-            sock.listen(self._backlog)
-            listener = _core.Listener(self._loop, sock, self._protocol_factory, self)
-            listener.start()
-            self._listeners.append(listener)
+        try:
+            for sock in self._sockets:
+                listen(sock, self._backlog)
+                listener = _core.Listener(self._loop, sock, self._protocol_factory, self)
+                listener.start()
+                self._listeners.append(listener)
+        except BaseException:
+            self._stop_serving()
+            raise
+
+    def _stop_serving(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+        self._listeners.clear()
 
     def get_loop(self) -> Loop:
         """The loop it serves on."""
@@ -84,9 +93,7 @@ class Server(asyncio.AbstractServer):
         sockets, self._sockets = self._sockets, None
         if sockets is None:
             return
-        for listener in self._listeners:
-            listener.stop()
-        self._listeners.clear()
+        self._stop_serving()
         for sock in sockets:
             sock.close()
         if self._forever is not None and not self._forever.done():
@@ -238,6 +245,17 @@ def bind_all(infos: Iterable[_network.AddressInfo], options: list[tuple[str, int
             raise OSError(f"could not bind on any address out of {[info[4] for info in infos]!r}")
         undo.pop_all()  # all went well: they stay open
     return sockets
+
+
+def listen(sock: socket.socket, backlog: int) -> None:
+    """Listen.  Raises OSError that names the address: it may have been taken since the bind."""
+    try:
+        sock.listen(backlog)
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise OSError(
+            exc.errno, f"error while attempting to listen on address {sock.getsockname()!r}: {reason}"
+        ) from None
 
 
 def _bind(sock: socket.socket, address: tuple[Any, ...], options: list[tuple[str, int]]) -> bool:

@@ -1,7 +1,9 @@
 """Unix signals as callbacks of the loop.
 
-CPython's C-level handler writes each signal's number to the wake-up fd, here a pipe that
-the loop watches: that is what ends a poll without a race, and what tells which came.
+While a loop runs in the main thread, CPython's wake-up fd is a pipe that the loop watches:
+whenever a signal arrives, also just before the poll begins, the poll ends. Then the Python
+handler runs, in the main thread, and schedules the callback. Signals of one kind that are
+pending together are told once, as POSIX has it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,44 +37,59 @@ class Signals:
         self._loop = loop
         self._handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]] = {}
         self._pipe: tuple[int, int] | None = None
-        self._installed = False  # our pipe is the process's wake-up fd
-        self._previous = _NO_FD  # the one that was there before
+        self._previous: int | None = None  # the wake-up fd before ours, while ours is set
 
     def enter(self) -> None:
         """The loop begins to run: make sure that any signal ends its poll."""
-        if threading.current_thread() is threading.main_thread() and not self._installed:
-            self._install()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            for fd in self._pipe:
+                os.set_blocking(fd, False)
+            self._loop.add_reader(self._pipe[0], self._drain)
+        try:
+            # A full pipe holds wakes enough.
+            self._previous = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        except ValueError:
+            self._previous = None  # a sub-interpreter, which gets no signals
 
     def leave(self) -> None:
-        """The loop stops running.  With handlers set, signals go on being collected for the next run."""
-        if self._installed and not self._handlers:
-            self._uninstall()
+        """The loop stops running: put the wake-up fd back."""
+        if self._previous is None or self._pipe is None:
+            return
+        current = signal.set_wakeup_fd(self._previous)
+        if current != self._pipe[1]:  # somebody replaced ours meanwhile: theirs stays
+            signal.set_wakeup_fd(current)
+        self._previous = None
 
     def add(self, sig: int, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         """See Loop.add_signal_handler."""
         _check_signal(sig)
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("signal handlers can only be set in the main thread")
-        if not self._installed:
-            self._install()
-        entry = (callback, args, contextvars.copy_context())
+        before = self._handlers.get(sig)
+        self._handlers[sig] = (callback, args, contextvars.copy_context())
         try:
-            # The Python-level handler has nothing to do: the number in the pipe is the message.
-            signal.signal(sig, _ignore)
+            signal.signal(sig, self._arrived)
             signal.siginterrupt(sig, False)
-        except OSError as exc:
-            if sig not in self._handlers:
-                self._uninstall_if_idle()
-            raise RuntimeError(f"sig {sig} cannot be caught") from exc
-        self._handlers[sig] = entry
+        except (OSError, ValueError) as exc:
+            if before is None:
+                del self._handlers[sig]
+            else:
+                self._handlers[sig] = before
+            if isinstance(exc, OSError):
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise RuntimeError(str(exc)) from exc  # not the main thread
 
     def remove(self, sig: int) -> bool:
         """See Loop.remove_signal_handler."""
         _check_signal(sig)
-        if self._handlers.pop(sig, None) is None:
+        if sig not in self._handlers:
             return False
-        signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
-        self._uninstall_if_idle()
+        try:
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        except ValueError as exc:
+            raise RuntimeError(str(exc)) from exc
+        del self._handlers[sig]
         return True
 
     def close(self) -> None:
@@ -79,51 +97,24 @@ class Signals:
         if threading.current_thread() is threading.main_thread():
             for sig in list(self._handlers):
                 self.remove(sig)
-            if self._installed:
-                self._uninstall()
         self._handlers.clear()
-        if self._pipe is not None:
-            self._loop.remove_reader(self._pipe[0])
-            for fd in self._pipe:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            self._loop.remove_reader(pipe[0])
+            for fd in pipe:
                 os.close(fd)
-            self._pipe = None
 
-    def _uninstall_if_idle(self) -> None:
-        if self._installed and not self._handlers and not self._loop.is_running():
-            self._uninstall()
+    def _arrived(self, sig: int, frame: FrameType | None) -> None:
+        if sig in self._handlers and not self._loop.is_closed():
+            callback, args, context = self._handlers[sig]
+            self._loop.call_soon_threadsafe(callback, *args, context=context)
 
-    def _install(self) -> None:
-        if self._pipe is None:
-            self._pipe = os.pipe()
-            for fd in self._pipe:
-                os.set_blocking(fd, False)
-            self._loop.add_reader(self._pipe[0], self._arrived)
-        try:
-            # A full pipe holds enough wakes already.
-            self._previous = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        except ValueError as exc:  # a sub-interpreter
-            raise RuntimeError(str(exc)) from exc
-        self._installed = True
-
-    def _uninstall(self) -> None:
-        assert self._pipe is not None
-        ours = self._pipe[1]
-        current = signal.set_wakeup_fd(self._previous)
-        if current != ours:  # somebody replaced ours meanwhile: theirs stays
-            signal.set_wakeup_fd(current)
-        self._installed = False
-        self._previous = _NO_FD
-
-    def _arrived(self) -> None:
+    def _drain(self) -> None:
         assert self._pipe is not None
         try:
-            numbers = os.read(self._pipe[0], 4096)
+            os.read(self._pipe[0], 4096)
         except BlockingIOError:
-            return
-        for number in numbers:
-            if number in self._handlers:
-                callback, args, context = self._handlers[number]
-                self._loop.call_soon(callback, *args, context=context)
+            pass
 
 
 def _check_signal(sig: object) -> None:
@@ -131,10 +122,6 @@ def _check_signal(sig: object) -> None:
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
         raise ValueError(f"invalid signal number {sig}")
-
-
-def _ignore(sig: int, frame: object) -> None:
-    """A handler must be set, or the default action would be taken."""
 
 
 def check_not_coroutine(callback: object, method: str) -> None:
