@@ -116,7 +116,7 @@ cdef class Handle(Runnable):
         cdef int64_t start = reactor.poller.now()
         cdef PyObject* result = NULL
         cdef double took
-        cdef object owner = getattr(self.callback, "__self__", None)
+        cdef object callback = self.callback
         if PyContext_Enter(<PyObject*>self.context) == 0:
             result = self.call()
             PyContext_Exit(<PyObject*>self.context)
@@ -126,9 +126,7 @@ cdef class Handle(Runnable):
             Py_DECREF(<object>result)
         took = (reactor.poller.now() - start) / 1e9
         if took >= reactor.slow_callback_duration:
-            # A task's step: the task is what one wants to know.
-            culprit = owner if isinstance(owner, asyncio.Task) else self
-            logger.warning("Executing %r took %.3f seconds", culprit, took)
+            logger.warning("Executing %r took %.3f seconds", task_stepped_by(callback) or self, took)
         return 0
 
     @cython.final
@@ -166,6 +164,15 @@ cdef class TimerHandle(Handle):
             self.drop_callback()
             if self.in_heap:
                 self.reactor.timer_cancelled()
+
+
+cdef object task_stepped_by(object callback):
+    """The task whose step `callback` is, which is what one wants to know of it; else None."""
+    try:
+        owner = callback.__self__
+        return owner if isinstance(owner, asyncio.Task) else None
+    except Exception:
+        return None
 
 
 cdef tuple handle_args(Handle handle):
