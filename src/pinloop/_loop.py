@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
 import os
 import socket
 import sys
@@ -16,7 +15,7 @@ import traceback
 import warnings
 import weakref
 from asyncio.log import logger
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -97,14 +96,14 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
             sys.set_asyncgen_hooks(*hooks)
             sys.set_coroutine_origin_tracking_depth(origin_depth)
 
-    def run_until_complete(self, future: Awaitable[T]) -> T:
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """Run until `future` (a coroutine becomes a task) is done; its result, or raise its exception.
 
         Raises RuntimeError if the loop is stopped before.
         """
         self._check_runnable()
         made_here = not asyncio.isfuture(future)
-        task: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)
+        task: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
         if made_here:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.add_done_callback(_stop_loop_of)
@@ -244,13 +243,13 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     # -------------------------------------------------------------- executors --
 
-    def run_in_executor(
+    def run_in_executor(  # type: ignore[override]
         self, executor: concurrent.futures.Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
         """Run `func(*args)` in `executor` (None: the default thread pool); a future of its result."""
         self._check_closed()
-        if self.get_debug() and (inspect.iscoroutine(func) or inspect.iscoroutinefunction(func)):
-            raise TypeError(f"coroutines cannot be used with run_in_executor(): got {func!r}")
+        if self.get_debug():
+            check_not_coroutine(func, "run_in_executor")
         if executor is None:
             if self._executor_is_shut:
                 raise RuntimeError("Executor shutdown has been called")
@@ -259,7 +258,7 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
             executor = self._default_executor
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
-    def set_default_executor(self, executor: concurrent.futures.ThreadPoolExecutor) -> None:
+    def set_default_executor(self, executor: concurrent.futures.Executor) -> None:
         """Use `executor` for `run_in_executor(None, ...)`.  Raises TypeError unless it is a thread pool."""
         if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             raise TypeError("executor must be ThreadPoolExecutor instance")
@@ -300,7 +299,9 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     # ---------------------------------------------------------------- signals --
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         """Call `callback(*args)` as a callback of the loop whenever signal `sig` arrives.
 
         Raises ValueError or TypeError for what is no signal, RuntimeError for one that
@@ -357,7 +358,7 @@ class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """Make a transport of a connection accepted elsewhere and return (transport, protocol)."""
         return await _network.connect_accepted_socket(self, protocol_factory, sock, **options)
 
-    async def create_server(
+    async def create_server(  # type: ignore[override]
         self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
     ) -> Server:
         """Listen on TCP and return a `Server`.

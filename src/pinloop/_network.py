@@ -29,7 +29,10 @@ def literal_address(
     It is asked for names, for scoped addresses ("fe80::1%eth0"), and for a socket type
     or protocol other than plain TCP's and UDP's.
     """
-    protocols = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+    protocols: dict[int, int] = {
+        socket.SOCK_STREAM: socket.IPPROTO_TCP,
+        socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+    }
     if type not in protocols or proto not in (0, protocols[type]) or flags & ~_PLAIN_FLAGS:
         return None
     if isinstance(host, bytes):
@@ -41,7 +44,9 @@ def literal_address(
         port = int(port)  # type: ignore[call-overload]
     if port is None or port in ("", b""):
         port = 0
-    if not isinstance(host, str) or not is_number(port) or not 0 <= port <= 65535:
+    if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
+        return None
+    if not 0 <= port <= 65535:
         return None
     for candidate, tail in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
         if family not in (socket.AF_UNSPEC, candidate):
@@ -106,7 +111,7 @@ async def resolve(
     infos = await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
     if not infos:
         raise OSError(f"getaddrinfo({host!r}) returned empty list")
-    return infos  # type: ignore[return-value]
+    return infos
 
 
 # ------------------------------------------------------------- connecting --
