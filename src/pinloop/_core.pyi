@@ -1,0 +1,330 @@
+# The docstrings are those of the extension module, for the tools that show them.
+# ruff: noqa: PYI021
+"""The native floors of pinloop.
+
+One module, so that calls between its parts inline; its body is split by role, in
+floor order, and each file may use only the files above it.  The data model is in
+_core.pxd.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextvars import Context
+from socket import socket
+from traceback import StackSummary
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, final, type_check_only
+
+from _typeshed import FileDescriptorLike, ReadableBuffer
+from typing_extensions import disjoint_base
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+# factory(loop, coro), and from 3.13.3 on the keywords of create_task as they came.
+_TaskFactory: TypeAlias = Callable[..., asyncio.Future[Any]]
+
+# (fd, mask) or (fd, mask, generation)
+_ScriptedEvent: TypeAlias = tuple[int, int] | tuple[int, int, int]
+_ScriptedBatch: TypeAlias = Iterable[_ScriptedEvent] | Callable[[], Iterable[_ScriptedEvent] | None]
+
+@type_check_only
+class _TransportOwner(Protocol):
+    """What a listener tells of its connections: a `Server`."""
+
+    def _attach(self, transport: asyncio.Transport, /) -> object: ...
+    def _detach(self, transport: asyncio.Transport, /) -> object: ...
+
+# ------------------------------------------------------------------ the poll --
+
+@disjoint_base
+class Poller:
+    """What the reactor needs of a kernel: readiness and a clock.  Never calls anyone."""
+
+    @property
+    def name(self) -> str: ...
+    def register(self, fd: int, mask: int, generation: int = 0) -> None:
+        """Watch `fd` for `mask` (EV_READ | EV_WRITE | EV_EDGE).
+
+        Raises FileExistsError if it is registered already, and the kernel's OSError
+        (EBADF, EPERM) for an fd that is closed or cannot be polled.
+        """
+    def change(self, fd: int, old: int, mask: int, generation: int = 0) -> None:
+        """Watch a registered `fd`, whose mask is `old`, for `mask` instead."""
+    def unregister(self, fd: int, mask: int) -> None:
+        """Stop watching `fd`, whose mask is `mask`."""
+    def poll(self, timeout: float | None = None, capacity: int = 64) -> list[tuple[int, int, int]]:
+        """Wait up to `timeout` seconds (None: for ever); a list of (fd, mask, generation)."""
+    def clock(self) -> int:
+        """This poller's clock, in nanoseconds."""
+    def close(self) -> None:
+        """Give the kernel object back.  May be called twice."""
+
+@disjoint_base
+class EpollPoller(Poller):
+    def fileno(self) -> int:
+        """The epoll fd, -1 once closed."""
+
+@disjoint_base
+class KqueuePoller(Poller):
+    def fileno(self) -> int:
+        """The kqueue fd, -1 once closed."""
+
+@disjoint_base
+class ScriptedPoller(Poller):
+    """Drives a reactor from a script.
+
+    `script` is an iterable with an entry per wait: a list of (fd, mask) or
+    (fd, mask, generation), or a callable that returns one (and may do anything
+    meanwhile: push from a thread, raise); a callable that returns None is a wake
+    without events.  Without a generation an event carries the one registered now.  A
+    wait with no events lets its timeout pass on the virtual clock; one that would
+    block for ever raises RuntimeError, since nothing could ever wake it.
+    """
+
+    def __init__(self, script: Iterable[_ScriptedBatch] = (), *, start_ns: int = ...) -> None: ...
+    clock_ns: int
+    @property
+    def registered(self) -> dict[int, tuple[int, int]]: ...
+    @property
+    def calls(self) -> list[tuple[Any, ...]]: ...
+
+def default_poller() -> Poller:
+    """The best Poller of this platform: epoll on Linux, kqueue on macOS and the BSDs."""
+
+def available_pollers() -> list[type[Poller]]:
+    """The classes of the kernel-backed Pollers that work on this machine."""
+
+# --------------------------------------------------------------- the reactor --
+
+@disjoint_base
+class Runnable:
+    """What the ready ring and the flush list hold."""
+
+@disjoint_base
+class Watcher(Runnable):
+    """An fd under a reactor.  Its registration ends before the fd is closed."""
+
+class WakeWatcher(Watcher):
+    """The inbox's fd: its readiness is the wake, there is nothing to read from it but that."""
+
+@disjoint_base
+class CallbackWatcher(Watcher):
+    """add_reader / add_writer: one fd, up to two callbacks."""
+
+@disjoint_base
+class Reactor:
+    slow_callback_duration: float
+
+# ------------------------------------------------------------------- handles --
+
+@disjoint_base
+class Handle(Runnable):
+    """A scheduled callback, as `call_soon` returns it.
+
+    Not made directly.  It stands in for asyncio.Handle, `isinstance` included, but is
+    not a subclass: it has no attributes of its own to set and no weak references.
+    """
+
+    def cancel(self) -> None:
+        """Keep the callback from being called.  Has no effect once it was, or a second time."""
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+    def get_context(self) -> Context:
+        """The contextvars.Context in which the callback runs."""
+    @property
+    def _source_traceback(self) -> StackSummary | None: ...
+
+@final
+class TimerHandle(Handle):
+    """A callback scheduled for a time, as `call_later` and `call_at` return it."""
+
+    def when(self) -> float:
+        """The time at which it is due, in seconds on the loop's clock."""
+    def cancel(self) -> None:
+        """Keep the callback from being called.  O(1)."""
+
+# ---------------------------------------------------------------- transports --
+
+@final
+class StreamTransport(Watcher):
+    """A connected stream socket.  Stands in for asyncio.Transport, `isinstance` included."""
+
+    def close(self) -> None:
+        """Stop reading, send what was written, then close; `connection_lost(None)` follows."""
+    def abort(self) -> None:
+        """Close at once, dropping what was not sent; `connection_lost(None)` follows."""
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what happens from now on to another protocol."""
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        """The current protocol; None once the connection is closed."""
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`; the peer is held up by TCP's own flow control."""
+    def resume_reading(self) -> None:
+        """Deliver again."""
+    def is_reading(self) -> bool:
+        """Whether bytes that arrive are delivered."""
+    def write(self, data: ReadableBuffer) -> None:
+        """Send bytes-like `data`, without blocking: what the kernel does not take is queued.
+
+        It leaves at the latest in the flush phase of this turn.  Raises TypeError for
+        what is not bytes-like and RuntimeError after `write_eof`.  On a connection that
+        is closed or lost it does nothing (the fifth time it logs a warning).
+        """
+    def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None:
+        """Send several bytes-like objects, in one system call where the kernel takes them."""
+    def write_eof(self) -> None:
+        """Shut the write side once all that was written has left; reading goes on."""
+    def can_write_eof(self) -> bool:
+        """True: a stream socket can be closed by halves."""
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """When `pause_writing` (above `high` bytes queued) and `resume_writing` (at `low`) are called.
+
+        The defaults are high = 4 * low, or 64 KiB, and low = high // 4.  Raises
+        ValueError unless high >= low >= 0.
+        """
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """(low, high), in bytes."""
+    def get_write_buffer_size(self) -> int:
+        """Bytes written that have not left yet."""
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """'peername', 'sockname', 'socket' (an asyncio.trsock.TransportSocket), or `default`."""
+    def __del__(self) -> None: ...
+
+@final
+class Listener(Watcher):
+    """Accepts connections on `sock` and makes a transport, with a protocol of `factory`, for each."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket,
+        factory: Callable[[], asyncio.BaseProtocol],
+        server: _TransportOwner | None,
+    ) -> None: ...
+    def start(self) -> None:
+        """Accept from now on."""
+    def stop(self) -> None:
+        """Accept no more.  The socket stays open; it is its owner's to close."""
+
+def stream_transport(
+    loop: Loop,
+    sock: socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None],
+    server: _TransportOwner | None = None,
+) -> asyncio.Transport:
+    """The transport of a connected, non-blocking `sock`, which it owns from now on.
+
+    connection_made is called in the next turn; then `waiter` (a future) is done.
+    """
+
+# ------------------------------------------------------------------ the loop --
+
+@disjoint_base
+class Loop(Reactor):
+    """The native half of `pinloop.Loop`."""
+
+    def __init__(self, poller: Poller | None = None) -> None: ...
+    def stop(self) -> None:
+        """Leave `run_forever` after this turn: what is ready, and I/O that waits already, still runs."""
+    def is_running(self) -> bool:
+        """Whether a thread runs it."""
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+    def time(self) -> float:
+        """The loop's monotonic clock, in seconds."""
+    def get_debug(self) -> bool:
+        """Whether debug mode is on."""
+    def create_future(self) -> asyncio.Future[Any]:
+        """A new asyncio.Future of this loop."""
+    if sys.version_info >= (3, 12):
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]:
+            """Schedule coroutine `coro` and return its Task.
+
+            Keywords (`name`, `context`, and from 3.12 on `eager_start`) go to asyncio.Task, or
+            to the task factory.  Raises RuntimeError on a closed loop.
+            """
+    else:
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]:
+            """Schedule coroutine `coro` and return its Task.
+
+            Keywords (`name`, `context`, and from 3.12 on `eager_start`) go to asyncio.Task, or
+            to the task factory.  Raises RuntimeError on a closed loop.
+            """
+
+    def set_task_factory(self, factory: _TaskFactory | None) -> None:
+        """Make `create_task` call `factory(loop, coro, **kwargs)`; None gives the default back."""
+    def get_task_factory(self) -> _TaskFactory | None:
+        """The task factory, or None."""
+    def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        """Call `callback(*args)` whenever `fd` (an int or an object with fileno()) is readable.
+
+        Replaces the callback before.  Raises ValueError for a negative fd, RuntimeError
+        for one that a transport uses, OSError for one that is closed (EBADF) or cannot
+        be polled (EPERM: a regular file).
+        """
+    def add_writer(self, fd: FileDescriptorLike, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        """Call `callback(*args)` whenever `fd` is writable.  As `add_reader` otherwise."""
+    def remove_reader(self, fd: FileDescriptorLike) -> bool:
+        """Stop calling back for reading; False if nothing was."""
+    def remove_writer(self, fd: FileDescriptorLike) -> bool:
+        """Stop calling back for writing; False if nothing was."""
+    # What these return stands in for asyncio's own handles, isinstance() included.
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call `callback(*args)` in the next turn, in `context` or a copy of the current one,
+        and return a Handle that can cancel it.  Callbacks run first in, first out.  Raises
+        RuntimeError on a closed loop, TypeError for what cannot be called.
+        """
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As `call_soon`, from any thread or signal handler; wakes the loop up if it sleeps."""
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call `callback(*args)` after at least `delay` seconds (at once, in a later turn, if it
+        is zero or negative; never if it is infinite) and return a TimerHandle.  Never early;
+        equal times run first in, first out.  Raises TypeError or ValueError for a delay that
+        is no number or NaN.
+        """
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As `call_later`, at the absolute time `when` of `loop.time()`."""
+    # For the Python half.
+    def _run(self) -> None:
+        """Run turns until `stop`.  The caller has made this the running loop."""
+    def _close(self) -> None:
+        """Drop what is scheduled and watched; the kernel objects go back."""
+    def _set_debug(self, enabled: bool) -> None: ...
+    def _check_closed(self) -> None: ...
+    @property
+    def _thread_id(self) -> int | None: ...
+    @property
+    def _owner_pid(self) -> int: ...

@@ -1,0 +1,88 @@
+"""What a type checker makes of a program that uses pinloop: `make mypy` reads this file, nothing runs it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, assert_type
+
+import pinloop
+
+
+async def main() -> int:
+    loop = asyncio.get_running_loop()
+    assert_type(loop, asyncio.AbstractEventLoop)
+    return 42
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def ways_in() -> None:
+    assert_type(pinloop.run(main()), int)
+    assert_type(pinloop.run(main(), debug=True), int)
+    assert_type(pinloop.new_event_loop(), pinloop.Loop)
+    assert_type(pinloop.install(), None)
+    assert_type(pinloop.__version__, str)
+    with asyncio.Runner(loop_factory=pinloop.new_event_loop) as runner:
+        assert_type(runner.run(main()), int)
+    factory: Callable[[], asyncio.AbstractEventLoop] = pinloop.new_event_loop
+    factory = pinloop.Loop
+    factory().close()
+
+
+def wrong_ways_in() -> None:
+    pinloop.run(main)  # type: ignore[arg-type]
+    pinloop.run(42)  # type: ignore[arg-type]
+    pinloop.new_event_loop(42)  # type: ignore[call-arg]
+
+
+def scheduling(loop: pinloop.Loop) -> None:
+    def callback(number: int, text: str = "") -> None: ...
+
+    assert_type(loop.call_soon(callback, 1), asyncio.Handle)
+    assert_type(loop.call_soon(callback, 1, "text"), asyncio.Handle)
+    assert_type(loop.call_soon_threadsafe(callback, 1), asyncio.Handle)
+    assert_type(loop.call_later(0.5, callback, 1), asyncio.TimerHandle)
+    assert_type(loop.call_at(loop.time() + 1, callback, 1), asyncio.TimerHandle)
+    assert_type(loop.call_at(1, callback, 1).when(), float)
+    loop.call_soon(callback, "no number")  # type: ignore[arg-type]
+    loop.call_soon(42)  # type: ignore[arg-type]
+    loop.call_later("soon", callback, 1)  # type: ignore[arg-type]
+    loop.call_soon(callback, 1, context=42)  # type: ignore[arg-type]
+
+
+def tasks(loop: pinloop.Loop) -> None:
+    assert_type(loop.create_task(main()), asyncio.Task[int])
+    assert_type(loop.create_task(main(), name="name"), asyncio.Task[int])
+    assert_type(loop.create_future(), asyncio.Future[Any])
+    assert_type(loop.run_until_complete(main()), int)
+    assert_type(loop.run_in_executor(None, double, 21), asyncio.Future[int])
+    loop.create_task(42)  # type: ignore[arg-type]
+    loop.set_task_factory(None)
+    loop.set_task_factory(42)  # type: ignore[arg-type]
+    loop.set_task_factory(lambda loop, coro: asyncio.Task(coro, loop=loop))
+
+
+def descriptors(loop: pinloop.Loop) -> None:
+    loop.add_reader(0, print, "readable")
+    assert_type(loop.remove_reader(0), bool)
+    loop.add_writer("no descriptor", print)  # type: ignore[arg-type]
+
+
+def states(loop: pinloop.Loop) -> None:
+    assert_type(loop.is_running(), bool)
+    assert_type(loop.is_closed(), bool)
+    assert_type(loop.get_debug(), bool)
+    assert_type(loop.time(), float)
+    assert_type(loop.slow_callback_duration, float)
+
+
+async def network(loop: pinloop.Loop) -> None:
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    assert_type(server, pinloop.Server)
+    abstract: asyncio.AbstractServer = server
+    abstract.close()
+    assert_type(server.is_serving(), bool)
+    assert_type(server.get_loop(), pinloop.Loop)
+    transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", 1)
+    assert_type(transport, asyncio.Transport)
