@@ -103,7 +103,6 @@ COROUTINES: dict[str, Callable[[Loop, socket.socket], Any]] = {
     "create_unix_server": lambda loop, sock: loop.create_unix_server(asyncio.Protocol, "/nonesuch"),
     "sendfile": lambda loop, sock: loop.sendfile(None, None),  # type: ignore[arg-type]
     "sock_accept": lambda loop, sock: loop.sock_accept(sock),
-    "sock_connect": lambda loop, sock: loop.sock_connect(sock, ("127.0.0.1", 1)),
     "sock_recv": lambda loop, sock: loop.sock_recv(sock, 1),
     "sock_recv_into": lambda loop, sock: loop.sock_recv_into(sock, bytearray(1)),
     "sock_recvfrom": lambda loop, sock: loop.sock_recvfrom(sock, 1),
