@@ -222,34 +222,38 @@ async def _connect_staggered(
         while winner is None and (waiting or running):
             if waiting:
                 running.add(loop.create_task(waiting.pop(0)()))
-            done, running = await asyncio.wait(
+            done, _ = await asyncio.wait(
                 running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 failure = task.exception()
-                if failure is None and winner is None:
-                    winner = task.result()
-                elif failure is None:
-                    task.result().close()
-                elif isinstance(failure, OSError):
+                if isinstance(failure, OSError):
+                    running.discard(task)
                     failures.append(failure)
-                else:
+                elif failure is not None:
                     raise failure
+                elif winner is None:
+                    running.discard(task)
+                    winner = task.result()
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
     except BaseException:
         if winner is not None:
             winner.close()
         raise
     finally:
-        await _end_losers(running)
+        # By callback: a cancellation of ours may come while they are on their way out.
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close_result)
     return winner, failures
 
 
-async def _end_losers(losers: set[asyncio.Task[socket.socket]]) -> None:
-    for task in losers:
-        task.cancel()
-    for outcome in await asyncio.gather(*losers, return_exceptions=True):
-        if isinstance(outcome, socket.socket):
-            outcome.close()
+def _close_result(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 def _no_address_answered(failures: list[Exception], all_errors: bool) -> Exception:
