@@ -435,3 +435,42 @@ def test_cancelled_after_any_turn_it_leaves_nothing_open(run: Run, way: str, tur
 
     with silent_address() as silent:
         run(main(silent))
+
+
+@only_pinloop  # asyncio loses the winner
+@pytest.mark.parametrize("turns", range(5))
+def test_cancelled_while_the_losers_end_it_leaves_nothing_open(run: Run, turns: int) -> None:
+    async def main(silent: tuple[Any, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        attempts: list[asyncio.Task[Any]] = []
+
+        def factory(loop: Loop, coro: Any, **keywords: Any) -> asyncio.Task[Any]:
+            task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **keywords)
+            attempts.append(task)
+            if len(attempts) == 3:  # silent, silent, the one that connects
+                task.add_done_callback(lambda _: cancel_after(turns))
+            return task
+
+        def cancel_after(left: int) -> None:
+            if left:
+                loop.call_soon(cancel_after, left - 1)
+            else:
+                connecting.cancel()
+
+        async with echo_server() as (address, made):
+            answer_lookups_with(loop, silent, silent, address)
+            connecting = loop.create_task(
+                loop.create_connection(Recorder, "a.name", 80, happy_eyeballs_delay=0.001)
+            )
+            loop.set_task_factory(factory)
+            try:
+                await hang_up(*await connecting)
+            except asyncio.CancelledError:
+                assert connecting.cancelled()
+            loop.set_task_factory(None)
+            gc.collect()
+            await (await made.next()).lost
+            assert all(task.done() for task in attempts)
+
+    with silent_address() as silent:
+        run(main(silent))
