@@ -10,6 +10,7 @@ cdef extern from "compat.h":
 
     # Raw results: NULL means raised, and the caller looks.
     PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** args, size_t nargsf, PyObject* kwnames)
+    int PyObject_IsTrue(PyObject* o)
     PyObject* PyObject_GetAttr(PyObject* o, PyObject* name)
     PyObject* PyObject_CallNoArgs(PyObject* callable)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET

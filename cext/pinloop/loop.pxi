@@ -358,6 +358,8 @@ cdef object call_soon(PyObject* self, PyObject** args, Py_ssize_t count, PyObjec
     callback = <object>args[0]
     if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
         loop.check_call(callback, "call_soon", False)
+    if pl_unlikely(inbox_waiting(&loop.inbox)):
+        loop.drain_inbox()         # what call_soon_threadsafe took in before comes first
     handle = loop.make_handle(callback, args + 1, count - 1, context_of(args, count, names))
     ring_push(&loop.ready, handle)
     return handle

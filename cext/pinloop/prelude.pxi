@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import operator
 import os
 import reprlib
 import socket as _socket

@@ -8,7 +8,7 @@ cdef enum:
     EVENT_CAPACITY = 256
     SPARE_HANDLES = 1024      # of each kind: what a burst leaves for the next one
     POLL_EVERY_NS = 250_000   # a ready chain pays for a poll at most this often
-    CLOCK_EVERY = 64          # turns of a ready chain between two looks at the clock, at most
+    CLOCK_EVERY = 8           # turns of a ready chain between two looks at the clock, at most
     MIN_SLEEP_NS = 100_000    # timers this close together share a wake-up: less is within the kernel's slack
     COMPACT_FROM = 64         # cancelled timers before compaction is thought of
 

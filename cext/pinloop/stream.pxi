@@ -318,14 +318,16 @@ cdef class StreamTransport(Watcher):
         The defaults are high = 4 * low, or 64 KiB, and low = high // 4.  Raises
         ValueError unless high >= low >= 0.
         """
+        cdef size_t new_high, new_low
         if high is None:
             high = HIGH_WATER if low is None else 4 * low
         if low is None:
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high = high
-        self.low = low
+        new_high = operator.index(high)
+        new_low = operator.index(low)
+        self.high, self.low = new_high, new_low
         check_pressure(self)
 
     def get_write_buffer_limits(self):

@@ -79,6 +79,9 @@ cdef int read_into_buffer(StreamTransport self) except -1:
             raise RuntimeError("get_buffer() returned an empty buffer")
     except BaseException as failure:
         return buffer_failed(self, failure)
+    if self.state != STREAM_OPEN:
+        PyBuffer_Release(&view)
+        return 0              # closed by get_buffer itself
     n = recv(self.fd, view.buf, view.len, 0)
     error = errno
     PyBuffer_Release(&view)
@@ -112,13 +115,16 @@ cdef int read_nothing(StreamTransport self, ssize_t result, int error) except -1
 
 cdef int read_eof(StreamTransport self) except -1:
     cdef PyObject* result
+    cdef int keep_open
     self.eof_received = True
     self.want()
     result = self.tell_protocol("eof_received", NULL)
     if result == NULL:
         return self.protocol_failed("eof_received")
-    keep_open = <object>result
-    Py_DECREF(keep_open)
+    keep_open = PyObject_IsTrue(result)
+    Py_DECREF(<object>result)
+    if keep_open < 0:
+        return self.protocol_failed("eof_received")
     if not keep_open:
         self.close()
     return 0
