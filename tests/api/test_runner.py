@@ -149,7 +149,8 @@ async def main():
         await asyncio.sleep(3600)
     except asyncio.CancelledError:
         print("stubborn", flush=True)
-        time.sleep(3600)
+        while True:
+            time.sleep(0.01)
 
 pinloop.run(main())
 """

@@ -376,7 +376,8 @@ def test_an_address_that_is_not_here_is_passed_over_if_another_is(
             return [name[0] for name in names(server)]
 
     assert run(main()) == ["127.0.0.1"]
-    assert [r.levelno for r in caplog.records if "203.0.113.7" in r.getMessage()] == [logging.WARNING]
+    if ON_PINLOOP:  # asyncio says it in debug mode only
+        assert [r.levelno for r in caplog.records if "203.0.113.7" in r.getMessage()] == [logging.WARNING]
 
 
 def test_a_name_that_does_not_resolve_is_an_error(loop: Loop) -> None:
