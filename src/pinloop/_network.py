@@ -219,36 +219,40 @@ async def _connect_staggered(
     failures: list[Exception] = []
     winner: socket.socket | None = None
     try:
-        while winner is None and (waiting or running):
-            if waiting:
-                running.add(loop.create_task(waiting.pop(0)()))
-            done, _ = await asyncio.wait(
-                running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                failure = task.exception()
-                if isinstance(failure, OSError):
+        try:
+            while winner is None and (waiting or running):
+                if waiting:
+                    running.add(loop.create_task(waiting.pop(0)()))
+                done, _ = await asyncio.wait(
+                    running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    failure = task.exception()
+                    if isinstance(failure, OSError):
+                        failures.append(failure)
+                    elif failure is not None:
+                        raise failure
+                    elif winner is None:
+                        winner = task.result()
+                    else:
+                        continue  # connected too, and left among those to be ended
                     running.discard(task)
-                    failures.append(failure)
-                elif failure is not None:
-                    raise failure
-                elif winner is None:
-                    running.discard(task)
-                    winner = task.result()
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        finally:
+            await _end_losers(running)
     except BaseException:
         if winner is not None:
             winner.close()
         raise
-    finally:
-        # By callback: a cancellation of ours may come while they are on their way out.
-        for task in running:
-            task.cancel()
-            task.add_done_callback(_close_result)
     return winner, failures
+
+
+async def _end_losers(losers: set[asyncio.Task[socket.socket]]) -> None:
+    for task in losers:
+        task.cancel()
+        # Closed by callback: a cancellation may end the wait below before they are done.
+        task.add_done_callback(_close_result)
+    if losers:
+        await asyncio.wait(losers)
 
 
 def _close_result(task: asyncio.Task[socket.socket]) -> None:
