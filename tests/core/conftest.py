@@ -1,5 +1,34 @@
 """The native floors have no counterpart in asyncio: nothing here runs on another loop."""
 
+import asyncio
 import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.core.support import Connect, socket_pair, turn
 
 collect_ignore_glob = ["test_*.py"] if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio" else []
+
+
+@pytest.fixture
+def connect(loop: asyncio.AbstractEventLoop) -> Iterator[Connect]:
+    """Gives a protocol a transport, whose peer is returned; all are closed after the test."""
+    made: list[tuple[Any, socket.socket]] = []
+
+    def connect(
+        protocol: Any, pair: tuple[socket.socket, socket.socket] | None = None
+    ) -> tuple[Any, socket.socket]:
+        near, peer = pair or socket_pair()
+        transport, _ = loop.run_until_complete(loop.connect_accepted_socket(lambda: protocol, near))
+        made.append((transport, peer))
+        return made[-1]
+
+    yield connect
+    for transport, peer in made:
+        transport.abort()
+        peer.close()
+    for _ in range(3 if not loop.is_closed() else 0):
+        turn(loop)

@@ -12,6 +12,8 @@ from typing import Any
 import pinloop
 from pinloop import _core
 
+Connect = Callable[..., tuple[Any, socket.socket]]  # the fixture of this name
+
 READ, WRITE, EDGE = 1, 2, 4  # a Poller's masks
 MS = 1_000_000  # ns
 SECOND = 1_000_000_000  # ns
@@ -47,6 +49,58 @@ def raise_reported(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 def waits(poller: _core.ScriptedPoller) -> list[int]:
     """The timeouts, in ns, of the waits that a scripted poller was asked for."""
     return [call[1] for call in poller.calls if call[0] == "wait"]
+
+
+class Recorder(asyncio.Protocol):
+    """Keeps what it is told."""
+
+    def __init__(self, keep_open: bool = False) -> None:
+        self.keep_open = keep_open  # after the peer's EOF
+        self.told: list[str] = []  # the methods called, but for data_received
+        self.got = b""
+        self.lost: list[Exception | None] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.told.append("made")
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert type(data) is bytes
+        assert data
+        self.got += data
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        return self.keep_open
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+        self.lost.append(exc)
+
+
+class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
+    """The same with a buffer of its own."""
+
+    def __init__(self, keep_open: bool = False, size: int = 1000) -> None:
+        super().__init__(keep_open)
+        self.buffer = bytearray(size)
+
+    def get_buffer(self, sizehint: int) -> Any:
+        assert sizehint == -1
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert 0 < nbytes <= len(self.buffer)
+        self.got += self.buffer[:nbytes]
+
+    def data_received(self, data: bytes) -> None:
+        raise AssertionError("told by the wrong method")
 
 
 def socket_pair(buffer_size: int | None = None) -> tuple[socket.socket, socket.socket]:

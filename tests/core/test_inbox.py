@@ -253,6 +253,15 @@ def test_a_closed_loop_refuses(loop: asyncio.AbstractEventLoop) -> None:
     assert "closed" in str(refused[0])
 
 
+def hammer(loop: pinloop.Loop, began: threading.Event, refused: threading.Event) -> None:
+    try:
+        while True:
+            loop.call_soon_threadsafe(int, "never run")
+            began.set()
+    except RuntimeError:
+        refused.set()
+
+
 def test_threads_that_call_while_the_loop_closes_are_refused_or_forgotten() -> None:
     previous = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -261,15 +270,7 @@ def test_threads_that_call_while_the_loop_closes_are_refused_or_forgotten() -> N
             loop = pinloop.new_event_loop()
             began, refused = threading.Event(), threading.Event()
 
-            def hammer(loop: pinloop.Loop = loop, began: threading.Event = began) -> None:
-                try:
-                    while True:
-                        loop.call_soon_threadsafe(int, "never run")
-                        began.set()
-                except RuntimeError:
-                    refused.set()
-
-            thread = threading.Thread(target=hammer)
+            thread = threading.Thread(target=hammer, args=(loop, began, refused))
             thread.start()
             assert began.wait(10)
             loop.close()
