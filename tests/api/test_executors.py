@@ -17,6 +17,12 @@ Loop = asyncio.AbstractEventLoop
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
+heeds_the_timeout = pytest.mark.skipif(
+    sys.version_info < (3, 13) and not ON_PINLOOP,
+    reason="asyncio: timeout= is new in 3.12 and blocks in 3.12.1",
+)
+
+
 class ThreadlessExecutor(concurrent.futures.Executor):
     """Runs what it is given at once."""
 
@@ -221,7 +227,7 @@ def test_after_shutdown_other_executors_still_work(
     assert loop.run_until_complete(loop.run_in_executor(pool, thread_name)).startswith("mine")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12) and not ON_PINLOOP, reason="asyncio: timeout= is new in 3.12")
+@heeds_the_timeout
 def test_shutdown_gives_up_after_the_timeout_with_a_warning(loop: Loop) -> None:
     begun, release = threading.Event(), threading.Event()
 
@@ -247,7 +253,7 @@ def test_shutdown_gives_up_after_the_timeout_with_a_warning(loop: Loop) -> None:
     assert threading.active_count() <= before
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12) and not ON_PINLOOP, reason="asyncio: timeout= is new in 3.12")
+@heeds_the_timeout
 def test_shutdown_in_time_does_not_warn(loop: Loop) -> None:
     async def main() -> None:
         await loop.run_in_executor(None, thread_name)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.api.support import ON_PINLOOP
+
 Loop = asyncio.AbstractEventLoop
 
 
@@ -209,7 +211,7 @@ def test_running_a_loop_that_runs_in_another_thread_is_an_error(loop: Loop) -> N
         assert started.wait(10)
         with pytest.raises(RuntimeError, match="already running"):
             loop.run_forever()
-        assert loop.is_running()
+        assert loop.is_running() or not ON_PINLOOP  # asyncio 3.13.0 forgets that it runs
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
