@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.support import (
+    ON_PINLOOP,
     Recorder,
     answer_lookups_with,
     info,
