@@ -18,6 +18,9 @@ from . import _core, _network
 if TYPE_CHECKING:
     from ._loop import Loop, ProtocolFactory
 
+# From 3.14 on a cancelled serve_forever() closes the connections too.
+_ENDS_CLIENTS = sys.version_info >= (3, 14)
+
 # asyncio 3.11's wait_closed() returned at once after close(); from 3.12 on it waits for
 # the connections.  Programs are written for the version they run on.
 _WAITS_FOR_CLIENTS = sys.version_info >= (3, 12)
@@ -118,7 +121,7 @@ class Server(asyncio.AbstractServer):
         await asyncio.sleep(0)  # as asyncio: a first connection may be accepted before this returns
 
     async def serve_forever(self) -> None:
-        """Accept connections until cancelled, then close the server.
+        """Accept connections until cancelled, then close the server (from 3.14 on with its connections).
 
         Raises RuntimeError if the server is closed or somebody serves for ever already.
         """
@@ -133,6 +136,8 @@ class Server(asyncio.AbstractServer):
         except asyncio.CancelledError:
             try:
                 self.close()
+                if _ENDS_CLIENTS:
+                    self.close_clients()
                 await self.wait_closed()
             finally:
                 raise
