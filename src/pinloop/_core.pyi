@@ -83,7 +83,11 @@ class ScriptedPoller(Poller):
     """
 
     def __init__(self, script: Iterable[_ScriptedBatch] = (), *, start_ns: int = ...) -> None: ...
-    clock_ns: int
+    @property
+    def clock_ns(self) -> int:
+        """The virtual time, in nanoseconds."""
+    @clock_ns.setter
+    def clock_ns(self, value: int) -> None: ...
     @property
     def registered(self) -> dict[int, tuple[int, int]]: ...
     @property

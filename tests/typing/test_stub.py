@@ -26,6 +26,10 @@ def definitions(body: list[ast.stmt]) -> Iterator[tuple[str, Definition]]:
         if isinstance(node, ast.If):
             holds = eval(ast.unparse(node.test), {"sys": sys})
             yield from definitions(node.body if holds else node.orelse)
+        elif isinstance(node, ast.FunctionDef) and any(
+            "setter" in ast.unparse(d) for d in node.decorator_list
+        ):
+            continue  # the getter has the docstring
         elif isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield node.name, node
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
