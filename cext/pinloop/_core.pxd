@@ -34,6 +34,7 @@ cdef class Poller:
     cdef int add(self, int fd, uint32_t mask, uint32_t generation) except -1
     cdef int modify(self, int fd, uint32_t old, uint32_t mask, uint32_t generation) except -1
     cdef int remove(self, int fd, uint32_t mask) except -1
+    cdef bint holds(self, int fd, uint32_t mask, uint32_t generation) noexcept
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1
     cdef int64_t now(self) noexcept
     cdef int reset(self) except -1

@@ -76,7 +76,7 @@ static inline int pl_epoll_pwait2(int e, struct epoll_event *ev, int n, int64_t 
 struct kevent {
     uintptr_t ident; int16_t filter; uint16_t flags; uint32_t fflags; intptr_t data; void *udata;
 };
-enum { EVFILT_READ = -1, EVFILT_WRITE = -2, EV_ADD = 1, EV_DELETE = 2, EV_CLEAR = 0x20,
+enum { EVFILT_READ = -1, EVFILT_WRITE = -2, EV_ADD = 1, EV_DELETE = 2, EV_ENABLE = 4, EV_CLEAR = 0x20,
        EV_EOF = 0x8000, EV_ERROR = 0x4000 };
 static inline int kqueue(void) { errno = ENOSYS; return -1; }
 static inline int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *events,

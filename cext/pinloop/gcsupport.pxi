@@ -2,8 +2,8 @@
 #
 # A loop dropped without close() is a cycle through its ready ring, its timers or its
 # watchers (loop -> handle -> bound method -> ... -> loop).  Cython generates traverse
-# and clear for the object fields; these wrap them for the arrays.  A node in the inbox
-# is not visited: it looks like a root, and its loop is about to take it.
+# and clear for the object fields; these wrap them for the arrays.  The inbox is safe to
+# walk: a collection holds the GIL, or has stopped the other threads.
 
 ctypedef int (*Visit)(PyObject* reached, void* arg) noexcept
 ctypedef int (*Traverse)(PyObject* self, Visit visit, void* arg) noexcept
@@ -35,6 +35,7 @@ cdef int visit_spares(Spares* spares, Visit visit, void* arg) noexcept:
 
 cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
     cdef Loop loop = <Loop>self
+    cdef InboxNode* node
     cdef size_t i
     cdef int fd
     cdef int stop = traverse_fields(self, visit, arg)
@@ -48,6 +49,10 @@ cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
     for fd in range(loop.slot_count):
         if not stop and loop.slots[fd].watcher != NULL:
             stop = visit(loop.slots[fd].watcher, arg)
+    node = <InboxNode*>pl_ptr_load(&loop.inbox.top)
+    while node != NULL and not stop:
+        stop = visit(<PyObject*>node.owner, arg)
+        node = node.next
     if not stop:
         stop = visit_spares(&loop.handles, visit, arg)
     return stop or visit_spares(&loop.timer_handles, visit, arg)

@@ -27,10 +27,14 @@ cdef class Listener(Watcher):
 
     def start(self):
         """Accept from now on."""
+        if self.reactor is None:
+            raise RuntimeError("Listener.__init__ was not called")
         self.reactor.watch(self, EV_READ)
 
     def stop(self):
         """Accept no more.  The socket stays open; it is its owner's to close."""
+        if self.reactor is None:
+            raise RuntimeError("Listener.__init__ was not called")
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None

@@ -17,6 +17,10 @@ cdef class Poller:
     cdef int remove(self, int fd, uint32_t mask) except -1:
         raise NotImplementedError(f"{type(self).__name__}.remove")
 
+    cdef bint holds(self, int fd, uint32_t mask, uint32_t generation) noexcept:
+        """Whether a registration made before still stands: false once its fd was closed."""
+        return False
+
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1:
         raise NotImplementedError(f"{type(self).__name__}.wait")
 

@@ -54,6 +54,9 @@ cdef class EpollPoller(Poller):
         cdef int error = self.control(EPOLL_CTL_DEL, fd, mask, 0)
         return raise_os_error(error, f"cannot stop polling fd {fd}") if error else 0
 
+    cdef bint holds(self, int fd, uint32_t mask, uint32_t generation) noexcept:
+        return self.control(EPOLL_CTL_MOD, fd, mask, generation) == 0
+
     cdef int wait_ns(self, epoll_event* events, int capacity, int64_t timeout_ns) noexcept nogil:
         cdef int64_t ms
         cdef int n

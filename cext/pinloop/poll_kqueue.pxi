@@ -56,6 +56,9 @@ cdef class KqueuePoller(Poller):
             error = self.control(fd, EVFILT_WRITE, EV_DELETE, 0) or error
         return raise_os_error(error, f"cannot stop polling fd {fd}") if error else 0
 
+    cdef bint holds(self, int fd, uint32_t mask, uint32_t generation) noexcept:
+        return self.control(fd, EVFILT_READ if mask & EV_READ else EVFILT_WRITE, EV_ENABLE, generation) == 0
+
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1:
         cdef kevent_t batch[KQUEUE_BATCH]
         cdef timespec timeout

@@ -47,6 +47,9 @@ cdef class ScriptedPoller(Poller):
             raise_os_error(ENOENT, f"cannot stop polling fd {fd}")
         return 0
 
+    cdef bint holds(self, int fd, uint32_t mask, uint32_t generation) noexcept:
+        return fd in self.registered
+
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1:
         cdef int n = 0
         entry = next(self.script, ())

@@ -383,6 +383,16 @@ cdef StreamTransport make_stream(Loop loop, int fd, object protocol, object cont
     return transport
 
 
+def refuse_used_fd(Loop loop, int fd):
+    """Raise RuntimeError if `fd` is a transport's: two would steal each other's bytes."""
+    cdef Watcher current = loop.watcher_at(fd)
+    if current is None or isinstance(current, CallbackWatcher):
+        return
+    if current.interest and not loop.poller.holds(fd, current.interest, loop.slots[fd].generation):
+        return            # it lost the number to a close elsewhere
+    raise RuntimeError(f"File descriptor {fd} is used by transport {current!r}")
+
+
 def stream_transport(Loop loop, sock, protocol, waiter, server=None):
     """The transport of a connected, non-blocking `sock`, which it owns from now on.
 

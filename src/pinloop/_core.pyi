@@ -213,6 +213,9 @@ class Listener(Watcher):
     def stop(self) -> None:
         """Accept no more.  The socket stays open; it is its owner's to close."""
 
+def refuse_used_fd(loop: Loop, fd: int) -> None:
+    """Raise RuntimeError if `fd` is a transport's: two would steal each other's bytes."""
+
 def stream_transport(
     loop: Loop,
     sock: socket,

@@ -353,6 +353,7 @@ async def adopt_socket(
     loop: Loop, sock: socket.socket, protocol_factory: ProtocolFactory
 ) -> tuple[asyncio.Transport, Any]:
     """Hand a connected socket to a transport; connection_made has been called on return."""
+    _core.refuse_used_fd(loop, sock.fileno())
     try:
         sock.setblocking(False)
         set_nodelay(sock)
