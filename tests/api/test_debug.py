@@ -192,12 +192,12 @@ def sleep_twice_the_limit() -> None:
 
 @pytest.fixture
 def impatient(debug_loop: Loop) -> Loop:
-    debug_loop.slow_callback_duration = 0.01  # type: ignore[attr-defined]
+    debug_loop.slow_callback_duration = 0.01
     return debug_loop
 
 
 def test_slow_callback_duration_is_a_tenth_of_a_second_at_first(loop: Loop) -> None:
-    assert loop.slow_callback_duration == 0.1  # type: ignore[attr-defined]
+    assert loop.slow_callback_duration == 0.1
 
 
 def test_a_slow_callback_is_logged(impatient: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -221,7 +221,7 @@ def test_a_slow_step_of_a_task_is_logged_with_the_task(
 
 
 def test_a_quick_callback_is_not_logged(debug_loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
-    debug_loop.slow_callback_duration = 60  # type: ignore[attr-defined]
+    debug_loop.slow_callback_duration = 60
     debug_loop.call_soon(sleep_twice_the_limit)
     debug_loop.call_soon(debug_loop.stop)
     debug_loop.run_forever()

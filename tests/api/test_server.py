@@ -174,7 +174,7 @@ def test_backlog_reaches_the_socket(run: Run, monkeypatch: pytest.MonkeyPatch) -
     seen: list[int] = []
 
     class Socket(socket.socket):
-        def listen(self, backlog: int = 0) -> None:  # type: ignore[override]
+        def listen(self, backlog: int = 0) -> None:
             seen.append(backlog)
             super().listen(backlog)
 
@@ -410,13 +410,13 @@ def test_a_datagram_socket_is_refused(loop: Loop) -> None:
 
 def test_tls_given_as_a_bool_is_refused(loop: Loop) -> None:
     with pytest.raises(TypeError, match="ssl argument must be an SSLContext or None"):
-        loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0, ssl=True))  # type: ignore[call-overload]
+        loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0, ssl=True))
 
 
 @pytest.mark.parametrize("option", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
 def test_options_of_tls_without_tls_are_refused(loop: Loop, option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} is only meaningful with ssl"):
-        loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0, **{option: 1.0}))  # type: ignore[arg-type]
+        loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0, **{option: 1.0}))
 
 
 @only_pinloop  # not there yet

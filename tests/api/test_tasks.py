@@ -246,7 +246,7 @@ def test_task_factory_of_two_arguments_serves_plain_calls(loop: Loop) -> None:
     def factory(loop: Loop, coro: Any) -> Any:
         return asyncio.Task(coro, loop=loop)
 
-    loop.set_task_factory(factory)  # type: ignore[arg-type]
+    loop.set_task_factory(factory)
     assert loop.run_until_complete(loop.create_task(answer())) == 42
     assert loop.run_until_complete(answer()) == 42
 
