@@ -15,11 +15,12 @@ import traceback
 import warnings
 import weakref
 from asyncio.log import logger
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from . import _core, _network
+from ._missing import Missing
 from ._server import Server, create_server
 from ._signals import Signals, check_not_coroutine
 
@@ -36,7 +37,7 @@ def _debug_by_default() -> bool:
     )
 
 
-class Loop(_core.Loop, asyncio.AbstractEventLoop):  # type: ignore[misc]
+class Loop(_core.Loop, Missing, asyncio.AbstractEventLoop):
     """An asyncio event loop.  Made by `pinloop.new_event_loop()`.
 
     A loop belongs to the thread that runs it; only `call_soon_threadsafe` and what is
@@ -384,22 +385,3 @@ def _settle(future: asyncio.Future[None], failure: Exception | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(failure)
-
-
-def _not_yet(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def method(self: Loop, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(f"pinloop's loop has no {name}() yet")
-
-    method.__name__ = name
-    method.__qualname__ = f"Loop.{name}"
-    method.__doc__ = "Not there yet: raises NotImplementedError."
-    return method
-
-
-for _name in (
-    "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell",
-    "create_datagram_endpoint", "create_unix_connection", "create_unix_server",
-    "sendfile", "start_tls", "sock_accept", "sock_recv", "sock_recv_into",
-    "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendfile", "sock_sendto",
-):  # fmt: skip
-    setattr(Loop, _name, _not_yet(_name))
