@@ -1,6 +1,7 @@
 """The native floors have no counterpart in asyncio: nothing here runs on another loop."""
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,12 @@ import pytest
 from tests.core.support import Connect, socket_pair, turn
 
 collect_ignore_glob = ["test_*.py"] if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio" else []
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test need not be looked at by each of the collections in these tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -146,8 +146,7 @@ def check(loop: asyncio.AbstractEventLoop, both: list[End]) -> None:
     for writer, reader in (both, both[::-1]):
         assert writer.sent.startswith(reader.collect())
         if writer.ended in ("close", "abort"):
-            if reader.ended not in ("abort", "close"):
-                reader.transport.abort()  # a closing writer waits for it to read, else
+            reader.transport.abort()  # else a closing writer waits for it to read
             run_until(loop, lambda writer=writer: writer.protocol.lost)
             assert len(writer.protocol.lost) == 1
         told = [name for name in writer.protocol.told if name in ("pause", "resume")]
