@@ -231,22 +231,6 @@ def test_a_listener_is_made_of_a_loop_and_a_socket(args: tuple[Any, ...]) -> Non
         _core.Listener(*args)
 
 
-def test_a_listener_that_was_never_set_up_raises() -> None:
-    out = run_python(
-        """
-from pinloop import _core
-listener = _core.Listener.__new__(_core.Listener)
-for method in ("start", "stop", "__repr__"):
-    try:
-        getattr(listener, method)()
-    except Exception:
-        pass
-print("alive")
-"""
-    )
-    assert out == "alive\n"
-
-
 # ---------------------------------------------------------------- out of descriptors --
 
 EXHAUSTED = """
