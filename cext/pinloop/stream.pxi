@@ -86,6 +86,8 @@ cdef class StreamTransport(Watcher):
             mask |= EV_WRITE
         if self.fd < 0 or (mask == self.interest and mask):
             return 0
+        if self.loop.closed:
+            raise RuntimeError("Event loop is closed")
         return self.reactor.watch(self, mask)
 
     cdef int lose(self, object exception) except -1:
@@ -141,7 +143,7 @@ cdef class StreamTransport(Watcher):
         if self.state >= STREAM_CLOSING:
             return
         self.set_state(STREAM_CLOSING)
-        if self.out.count == 0:
+        if self.out.count == 0 or self.loop.closed:
             self.lose(None)
         else:
             self.want()

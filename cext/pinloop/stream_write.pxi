@@ -45,7 +45,8 @@ cdef int enqueue_copy(StreamTransport self, object data) except -1:
 cdef int push_out(StreamTransport self) except -1:
     """Send the queue now if it is large, else with the turn's flush."""
     if not self.blocked and self.state != STREAM_NEW:
-        if self.out.size >= LARGE_WRITE or self.out.size > self.high:
+        # A closed loop has no flush phase any more: what can still leave leaves now.
+        if self.out.size >= LARGE_WRITE or self.out.size > self.high or self.loop.closed:
             send_queue(self)
         elif not self.in_flush:
             self.in_flush = True
