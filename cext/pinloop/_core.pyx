@@ -25,4 +25,4 @@ include "stream_write.pxi"
 include "stream.pxi"         # TCP transports
 include "listener.pxi"       # accepting
 include "loop.pxi"           # the asyncio-facing Loop
-include "gcsupport.pxi"      # what the collector cannot see by itself
+include "typesetup.pxi"      # what is set on types beyond what Cython has words for

@@ -26,6 +26,7 @@ cdef extern from "compat.h":
         int ml_flags
         const char* ml_doc
     object PyDescr_NewMethod(PyTypeObject* type, PyMethodDef* method)
+    void pl_forbid_new(PyTypeObject* type)
     void PyType_Modified(PyTypeObject* type)
     const int METH_FASTCALL, METH_KEYWORDS
     PyObject* pl_type_dict(PyTypeObject* type)   # borrowed

@@ -193,6 +193,10 @@ static inline PyObject *pl_take_exception(void) {
 #endif
 
 #define pl_type_dict(type) ((type)->tp_dict)
+/* No instances by calling the type, which goes by tp_new or by a vectorcall of Cython's. */
+#define pl_forbid_new(type) do { \
+    (type)->tp_new = NULL; (type)->tp_vectorcall = NULL; \
+    (type)->tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION; } while (0)
 #define pl_tuple_items(tuple) (((PyTupleObject *)(tuple))->ob_item)
 
 /* Whether the caller's is the only reference, so that the object may be used again. */

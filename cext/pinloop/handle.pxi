@@ -30,9 +30,6 @@ cdef class Handle(Runnable):
     not a subclass: it has no attributes of its own to set and no weak references.
     """
 
-    def __init__(self):
-        raise TypeError("handles are made by call_soon and its kin, not directly")
-
     @property
     def __class__(self):
         return asyncio.Handle

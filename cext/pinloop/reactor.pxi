@@ -68,7 +68,7 @@ cdef class Reactor:
         PyMem_RawFree(self.events)
 
     cdef int setup(self, Poller poller) except -1:
-        cdef WakeWatcher wake = WakeWatcher()
+        cdef WakeWatcher wake = WakeWatcher.__new__(WakeWatcher)
         ring_init(&self.ready, 64)
         ring_init(&self.flushing, 16)
         self.events = <Event*>PyMem_RawMalloc(EVENT_CAPACITY * sizeof(Event))

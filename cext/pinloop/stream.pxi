@@ -13,9 +13,6 @@ cdef class StreamTransport(Watcher):
         self.high = HIGH_WATER
         self.low = HIGH_WATER // 4
 
-    def __init__(self):
-        raise TypeError("transports are made by a loop, not directly")
-
     def __dealloc__(self):
         out_clear(&self.out)
 

@@ -48,7 +48,7 @@ cdef CallbackWatcher callback_watcher(Reactor reactor, int fd):
         return <CallbackWatcher>current
     if current is not None:
         raise RuntimeError(f"File descriptor {fd} is used by transport {current!r}")
-    fresh = CallbackWatcher()
+    fresh = CallbackWatcher.__new__(CallbackWatcher)
     fresh.reactor = reactor
     fresh.fd = fd
     return fresh

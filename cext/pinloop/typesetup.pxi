@@ -1,4 +1,6 @@
-# What the cyclic collector cannot see by itself: references kept in C arrays.
+# What is set on the types beyond what Cython has words for.
+#
+# First, what the cyclic collector cannot see by itself: references kept in C arrays.
 #
 # A loop dropped without close() is a cycle through its ready ring, its timers or its
 # watchers (loop -> handle -> bound method -> ... -> loop).  Cython generates traverse
@@ -66,6 +68,14 @@ cdef int clear_loop(PyObject* self) noexcept:
 
 (<PyTypeObject*>Loop).tp_traverse = <traverseproc><void*>traverse_loop
 (<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
+
+# Second, the types whose objects only the loop makes.  Cython code calls their allocators
+# directly; Python finds none, neither by calling the type nor by way of __new__.
+
+for _type in (Runnable, Watcher, WakeWatcher, CallbackWatcher, StreamTransport, Handle, TimerHandle):
+    pl_forbid_new(<PyTypeObject*>_type)
+    (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
+    PyType_Modified(<PyTypeObject*>_type)
 
 if pl_watch_forks():
     raise RuntimeError("pthread_atfork failed: a forked child could not be told from its parent")
