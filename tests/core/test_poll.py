@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from pinloop import _core
-from tests.core.support import EDGE, READ, WRITE, socket_pair
+from tests.core.support import EDGE, READ, WRITE, run_python, socket_pair
 
 
 @pytest.fixture(params=_core.available_pollers(), ids=lambda cls: cls.__name__)
@@ -206,6 +206,41 @@ def test_a_timeout_is_never_early_and_not_long_overdue(poller: _core.Poller, tim
         elapsed = poller.clock() - begin
         assert elapsed >= timeout * 1e9
         assert elapsed < timeout * 1e9 + 1e9
+
+
+WITHOUT_PWAIT2 = """
+import ctypes, struct, sys, time
+from pinloop import _core
+
+SYS_epoll_pwait2, ALLOW, ERRNO = 441, 0x7FFF0000, 0x00050000
+filters = b"".join(struct.pack("HBBI", *each) for each in [
+    (0x20, 0, 0, 0),                              # load the number of the system call
+    (0x15, 0, 1, SYS_epoll_pwait2),               # is it this one?
+    (0x06, 0, 0, ERRNO | int(sys.argv[1])),
+    (0x06, 0, 0, ALLOW),
+])
+code = ctypes.create_string_buffer(filters)
+program = struct.pack("HxxxxxxP", 4, ctypes.addressof(code))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.create_string_buffer(program), 0, 0):
+    print("no seccomp here")
+    sys.exit()
+poller = _core.EpollPoller()
+for timeout in (1e-9, 0.0001, 0.00099, 0.001, 0.0015, 0.0101):
+    begin = poller.clock()
+    assert poller.poll(timeout) == []
+    assert timeout * 1e9 <= poller.clock() - begin < timeout * 1e9 + 1e9, timeout
+print("never early")
+"""
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="Linux")
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+def test_a_kernel_without_epoll_pwait2_is_never_early_either(error: int) -> None:
+    out = run_python(WITHOUT_PWAIT2, str(error))
+    if "no seccomp" in out:
+        pytest.skip("no seccomp here")
+    assert out == "never early\n"
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.0, -0.5])

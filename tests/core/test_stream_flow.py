@@ -103,6 +103,17 @@ def test_the_protocol_is_told_once_above_high_and_once_at_low(
     assert resumed <= low
 
 
+def test_exactly_high_is_not_above_it(connect: Connect) -> None:
+    protocol = Recorder()
+    transport, _ = connect(protocol, socket_pair(4096))
+    transport.set_write_buffer_limits(1 << 30)
+    transport.write(bytes(200_000))
+    transport.set_write_buffer_limits(transport.get_write_buffer_size())
+    assert protocol.told == ["made"]
+    transport.write(b"x")
+    assert protocol.told == ["made", "pause"]
+
+
 def test_what_the_kernel_takes_pauses_nobody(loop: asyncio.AbstractEventLoop, connect: Connect) -> None:
     protocol = Recorder()
     transport, peer = connect(protocol)
@@ -135,6 +146,20 @@ def test_limits_set_below_what_is_queued_pause_at_once(
     assert protocol.told == ["made", "pause"]
     assert read_all(loop, transport, peer) == 200_000
     assert protocol.told == ["made", "pause", "resume"]
+
+
+def test_once_drained_it_neither_spins_nor_waits_to_be_writable(
+    loop: asyncio.AbstractEventLoop, connect: Connect
+) -> None:
+    transport, peer = connect(Recorder(), socket_pair(4096))
+    transport.write(bytes(200_000))
+    assert "write=<polling" in repr(transport)
+    assert read_all(loop, transport, peer) == 200_000
+    assert "write=<idle" in repr(transport)
+    loop.call_later(0.2, loop.stop)
+    begin = time.process_time()
+    loop.run_forever()
+    assert time.process_time() - begin < 0.1
 
 
 def test_a_producer_driven_by_resume_writing_sends_it_all_with_a_bounded_queue(
