@@ -24,5 +24,9 @@ include "stream_read.pxi"    # the two halves of a TCP transport
 include "stream_write.pxi"
 include "stream.pxi"         # TCP transports
 include "listener.pxi"       # accepting
+include "datagram.pxi"       # UDP, and datagrams over Unix sockets
+include "pipe.pxi"           # pipes, both ways
+include "process.pxi"        # the exit of child processes
+include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
 include "typesetup.pxi"      # what is set on types beyond what Cython has words for

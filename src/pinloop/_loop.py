@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-import socket
 import sys
 import threading
 import traceback
@@ -19,14 +18,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from . import _core, _network
-from ._missing import Missing
-from ._server import Server, create_server
+from . import _core
+from ._endpoints import Endpoints
 from ._signals import Signals, check_not_coroutine
 
 T = TypeVar("T")
 ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 _ORIGIN_DEPTH = 10  # frames kept of where a coroutine was made, in debug mode
 
@@ -37,7 +34,7 @@ def _debug_by_default() -> bool:
     )
 
 
-class Loop(_core.Loop, Missing, asyncio.AbstractEventLoop):
+class Loop(Endpoints):
     """An asyncio event loop.  Made by `pinloop.new_event_loop()`.
 
     A loop belongs to the thread that runs it; only `call_soon_threadsafe` and what is
@@ -315,61 +312,6 @@ class Loop(_core.Loop, Missing, asyncio.AbstractEventLoop):
     def remove_signal_handler(self, sig: int) -> bool:
         """Give signal `sig` its default handling back; False if no handler was set."""
         return self._signals.remove(sig)
-
-    # ---------------------------------------------------------------- network --
-
-    async def getaddrinfo(
-        self,
-        host: bytes | str | None,
-        port: bytes | str | int | None,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[tuple[Any, ...]]:
-        """As socket.getaddrinfo, in a thread of the default executor; a literal address needs none."""
-        return await _network.getaddrinfo(self, host, port, family, type, proto, flags)
-
-    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
-        """As socket.getnameinfo, in a thread; with NI_NUMERICHOST and NI_NUMERICSERV it needs none."""
-        return await _network.getnameinfo(self, sockaddr, flags)
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect a non-blocking socket; a host name in `address` is looked up.
-
-        Raises OSError naming the address; ValueError, in debug mode, for a blocking socket.
-        """
-        await _network.sock_connect(self, sock, address)
-
-    async def create_connection(
-        self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
-    ) -> tuple[asyncio.Transport, Any]:
-        """Connect over TCP and return (transport, protocol).
-
-        Options as asyncio's: `family`, `proto`, `flags`, `sock` (instead of host and port),
-        `local_addr`, `happy_eyeballs_delay` (seconds, RFC 8305), `interleave`, `all_errors`.
-        Raises OSError when no address answers; cancellation closes what was begun.
-        """
-        return await _network.create_connection(self, protocol_factory, host, port, **options)
-
-    async def connect_accepted_socket(
-        self, protocol_factory: ProtocolFactory, sock: socket.socket, **options: Any
-    ) -> tuple[asyncio.Transport, Any]:
-        """Make a transport of a connection accepted elsewhere and return (transport, protocol)."""
-        return await _network.connect_accepted_socket(self, protocol_factory, sock, **options)
-
-    async def create_server(  # type: ignore[override]
-        self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
-    ) -> Server:
-        """Listen on TCP and return a `Server`.
-
-        `host` is a name, a sequence of names or None for all interfaces.  Options as
-        asyncio's: `family`, `flags`, `sock`, `backlog`, `reuse_address`, `reuse_port`,
-        `keep_alive`, `start_serving`.  Raises OSError naming host and port that cannot be
-        bound; nothing stays open then.
-        """
-        return await create_server(self, protocol_factory, host, port, **options)
 
 
 def _stop_loop_of(future: asyncio.Future[Any]) -> None:

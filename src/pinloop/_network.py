@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 
 if TYPE_CHECKING:
-    from ._loop import Loop, ProtocolFactory
+    from ._endpoints import Endpoints, ProtocolFactory
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
@@ -79,7 +79,7 @@ def is_number(port: object) -> bool:
 
 
 async def getaddrinfo(
-    loop: Loop, host: Any, port: Any, family: int, type: int, proto: int, flags: int
+    loop: Endpoints, host: Any, port: Any, family: int, type: int, proto: int, flags: int
 ) -> list[Any]:
     """See Loop.getaddrinfo."""
     found = literal_address(host, port, family, type, proto, flags)
@@ -92,7 +92,7 @@ async def getaddrinfo(
     return await loop.run_in_executor(None, socket.getaddrinfo, *lookup)
 
 
-async def getnameinfo(loop: Loop, sockaddr: Any, flags: int) -> tuple[str, str]:
+async def getnameinfo(loop: Endpoints, sockaddr: Any, flags: int) -> tuple[str, str]:
     """See Loop.getnameinfo."""
     numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     if flags & numeric == numeric:
@@ -101,7 +101,7 @@ async def getnameinfo(loop: Loop, sockaddr: Any, flags: int) -> tuple[str, str]:
 
 
 async def resolve(
-    loop: Loop, address: Sequence[Any], *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    loop: Endpoints, address: Sequence[Any], *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
 ) -> list[AddressInfo]:
     """The socket addresses of (host, port).  Raises OSError if there are none."""
     host, port = address[:2]
@@ -117,7 +117,7 @@ async def resolve(
 # ------------------------------------------------------------- connecting --
 
 
-async def connect_socket(loop: Loop, sock: socket.socket, address: Any) -> None:
+async def connect_socket(loop: Endpoints, sock: socket.socket, address: Any) -> None:
     """Connect a non-blocking socket.  Raises OSError naming the address."""
     try:
         sock.connect(address)
@@ -136,7 +136,7 @@ async def connect_socket(loop: Loop, sock: socket.socket, address: Any) -> None:
         raise OSError(error, f"Connect call failed {address}")
 
 
-async def sock_connect(loop: Loop, sock: socket.socket, address: Any) -> None:
+async def sock_connect(loop: Endpoints, sock: socket.socket, address: Any) -> None:
     """See Loop.sock_connect."""
     if loop.get_debug() and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
@@ -151,7 +151,9 @@ def _settle_ready(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-async def _connect_one(loop: Loop, info: AddressInfo, local: Sequence[AddressInfo] | None) -> socket.socket:
+async def _connect_one(
+    loop: Endpoints, info: AddressInfo, local: Sequence[AddressInfo] | None
+) -> socket.socket:
     family, type_, proto, _, address = info
     sock = socket.socket(family, type_, proto)
     try:
@@ -207,7 +209,7 @@ async def _connect_in_turn(
 
 
 async def _connect_staggered(
-    loop: Loop, attempts: Sequence[Callable[[], Any]], delay: float
+    loop: Endpoints, attempts: Sequence[Callable[[], Any]], delay: float
 ) -> tuple[socket.socket | None, list[Exception]]:
     """Start an attempt every `delay` seconds, or as soon as one fails; the first to connect wins.
 
@@ -269,7 +271,7 @@ def _no_address_answered(failures: list[Exception], all_errors: bool) -> Excepti
 
 
 async def _connect_any(
-    loop: Loop,
+    loop: Endpoints,
     infos: list[AddressInfo],
     local: list[AddressInfo] | None,
     delay: float | None,
@@ -289,7 +291,7 @@ async def _connect_any(
 
 
 async def create_connection(
-    loop: Loop,
+    loop: Endpoints,
     protocol_factory: ProtocolFactory,
     host: Any = None,
     port: Any = None,
@@ -335,7 +337,7 @@ async def create_connection(
 
 
 async def connect_accepted_socket(
-    loop: Loop,
+    loop: Endpoints,
     protocol_factory: ProtocolFactory,
     sock: socket.socket,
     *,
@@ -350,7 +352,7 @@ async def connect_accepted_socket(
 
 
 async def adopt_socket(
-    loop: Loop, sock: socket.socket, protocol_factory: ProtocolFactory
+    loop: Endpoints, sock: socket.socket, protocol_factory: ProtocolFactory
 ) -> tuple[asyncio.Transport, Any]:
     """Hand a connected socket to a transport; connection_made has been called on return."""
     _core.refuse_used_fd(loop, sock.fileno())

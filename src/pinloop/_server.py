@@ -11,12 +11,13 @@ import sys
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _core, _network
 
 if TYPE_CHECKING:
-    from ._loop import Loop, ProtocolFactory
+    from ._endpoints import Endpoints, ProtocolFactory
+    from ._loop import Loop
 
 # From 3.14 on a cancelled serve_forever() closes the connections too.
 _ENDS_CLIENTS = sys.version_info >= (3, 14)
@@ -30,7 +31,7 @@ class Server(asyncio.AbstractServer):
     """A listening server, as `Loop.create_server` returns it.  Also an asynchronous context manager."""
 
     def __init__(
-        self, loop: Loop, sockets: list[socket.socket], protocol_factory: ProtocolFactory, backlog: int
+        self, loop: Endpoints, sockets: list[socket.socket], protocol_factory: ProtocolFactory, backlog: int
     ) -> None:
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
@@ -80,7 +81,7 @@ class Server(asyncio.AbstractServer):
 
     def get_loop(self) -> Loop:
         """The loop it serves on."""
-        return self._loop
+        return cast("Loop", self._loop)
 
     def is_serving(self) -> bool:
         """Whether it accepts connections."""
@@ -154,7 +155,7 @@ class Server(asyncio.AbstractServer):
 
 
 async def create_server(
-    loop: Loop,
+    loop: Endpoints,
     protocol_factory: ProtocolFactory,
     host: Any = None,
     port: Any = None,
@@ -199,7 +200,7 @@ async def create_server(
 
 
 async def _listening_addresses(
-    loop: Loop, host: Any, port: Any, family: int, flags: int
+    loop: Endpoints, host: Any, port: Any, family: int, flags: int
 ) -> list[_network.AddressInfo]:
     if host == "":
         hosts: Sequence[Any] = [None]

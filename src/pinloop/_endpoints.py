@@ -1,0 +1,123 @@
+"""What makes connections: the loop's methods that give transports, servers and processes.
+
+Each hands over to the module of its kind; the words are here, where a user looks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from . import _core, _network
+from ._server import Server, create_server
+
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+def _not_yet(name: str) -> Any:
+    async def method(self: object, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"pinloop's loop has no {name}() yet")
+
+    method.__name__ = name
+    method.__qualname__ = f"Loop.{name}"
+    method.__doc__ = "Not there yet: raises NotImplementedError."
+    return method
+
+
+class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
+    """The half of the loop's surface that makes endpoints."""
+
+    # --------------------------------------------------------------------- TCP --
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[tuple[Any, ...]]:
+        """As socket.getaddrinfo, in a thread of the default executor; a literal address needs none."""
+        return await _network.getaddrinfo(self, host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
+        """As socket.getnameinfo, in a thread; with NI_NUMERICHOST and NI_NUMERICSERV it needs none."""
+        return await _network.getnameinfo(self, sockaddr, flags)
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket; a host name in `address` is looked up.
+
+        Raises OSError naming the address; ValueError, in debug mode, for a blocking socket.
+        """
+        await _network.sock_connect(self, sock, address)
+
+    async def create_connection(
+        self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
+    ) -> tuple[asyncio.Transport, Any]:
+        """Connect over TCP and return (transport, protocol).
+
+        Options as asyncio's: `family`, `proto`, `flags`, `sock` (instead of host and port),
+        `local_addr`, `happy_eyeballs_delay` (seconds, RFC 8305), `interleave`, `all_errors`.
+        Raises OSError when no address answers; cancellation closes what was begun.
+        """
+        return await _network.create_connection(self, protocol_factory, host, port, **options)
+
+    async def connect_accepted_socket(
+        self, protocol_factory: ProtocolFactory, sock: socket.socket, **options: Any
+    ) -> tuple[asyncio.Transport, Any]:
+        """Make a transport of a connection accepted elsewhere and return (transport, protocol)."""
+        return await _network.connect_accepted_socket(self, protocol_factory, sock, **options)
+
+    async def create_server(  # type: ignore[override]
+        self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
+    ) -> Server:
+        """Listen on TCP and return a `Server`.
+
+        `host` is a name, a sequence of names or None for all interfaces.  Options as
+        asyncio's: `family`, `flags`, `sock`, `backlog`, `reuse_address`, `reuse_port`,
+        `keep_alive`, `start_serving`.  Raises OSError naming host and port that cannot be
+        bound; nothing stays open then.
+        """
+        return await create_server(self, protocol_factory, host, port, **options)
+
+    # --------------------------------------------------------------------- TLS --
+
+    start_tls = _not_yet("start_tls")
+
+    # ------------------------------------------------------------ Unix sockets --
+
+    create_unix_connection = _not_yet("create_unix_connection")
+    create_unix_server = _not_yet("create_unix_server")
+
+    # --------------------------------------------------------------- datagrams --
+
+    create_datagram_endpoint = _not_yet("create_datagram_endpoint")
+
+    # ----------------------------------------------------------------- sockets --
+
+    sock_accept = _not_yet("sock_accept")
+    sock_recv = _not_yet("sock_recv")
+    sock_recv_into = _not_yet("sock_recv_into")
+    sock_recvfrom = _not_yet("sock_recvfrom")
+    sock_recvfrom_into = _not_yet("sock_recvfrom_into")
+    sock_sendall = _not_yet("sock_sendall")
+    sock_sendto = _not_yet("sock_sendto")
+
+    # ---------------------------------------------------------------- sendfile --
+
+    sendfile = _not_yet("sendfile")
+    sock_sendfile = _not_yet("sock_sendfile")
+
+    # ------------------------------------------------------------------- pipes --
+
+    connect_read_pipe = _not_yet("connect_read_pipe")
+    connect_write_pipe = _not_yet("connect_write_pipe")
+
+    # --------------------------------------------------------------- processes --
+
+    subprocess_exec = _not_yet("subprocess_exec")
+    subprocess_shell = _not_yet("subprocess_shell")
