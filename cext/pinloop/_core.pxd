@@ -248,8 +248,26 @@ cdef union Address:              # what accept, getsockname and getpeername fill
     char room[28]                # a sockaddr_in6
 
 
+cdef class Transport(Watcher):
+    """What every transport is: a watcher that calls a protocol, in a context of its own."""
+    cdef bint in_context         # a callback of the protocol is running
+    cdef Loop loop
+    cdef object protocol
+    cdef object context          # every callback of the protocol runs in it
+    cdef dict extra              # of get_extra_info: what was made or set when it was first asked for
+
+    @cython.final
+    cdef PyObject* tell(self, object method, PyObject* argument) noexcept
+    @cython.final
+    cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept
+    @cython.final
+    cdef int remember(self, str name, object value) except -1
+    @cython.final
+    cdef int report_fault(self, str method, object exception) except -1
+
+
 @cython.final
-cdef class StreamTransport(Watcher):
+cdef class StreamTransport(Transport):
     cdef StreamState state
     cdef bint reading_paused
     cdef bint eof_received       # the peer's
@@ -257,21 +275,16 @@ cdef class StreamTransport(Watcher):
     cdef bint buffered           # the protocol is a BufferedProtocol
     cdef bint writing_paused     # the protocol was told pause_writing
     cdef bint in_flush           # on the reactor's flush list
-    cdef bint in_context         # a callback of the protocol is running
     cdef bint blocked            # the kernel's buffer is full: wait for EV_WRITE
     cdef bint large_reads        # the last read was large: read straight into bytes
     cdef int lost_writes         # writes after the connection was lost
     cdef size_t high             # of get_write_buffer_limits, bytes
     cdef size_t low
     cdef OutQueue out
-    cdef Loop loop
-    cdef object protocol
     cdef object receive          # bound data_received, or get_buffer of a BufferedProtocol
     cdef object received         # bound buffer_updated of a BufferedProtocol
-    cdef object context          # every callback of the protocol runs in it
     cdef object server           # told when the connection is gone
     cdef object sock             # the socket that owns fd, once there is one; else fd is ours
-    cdef dict extra              # get_extra_info beyond the addresses and the socket
     cdef Address local
     cdef Address remote
     cdef object __weakref__
@@ -282,12 +295,9 @@ cdef class StreamTransport(Watcher):
     cdef int want(self) except -1
     cdef int release_fd(self) except -1
     cdef object get_socket(self)
-    cdef int remember(self, str name, object value) except -1
     cdef int told_slow(self, double took) except -1
 
-    cdef PyObject* tell(self, object method, PyObject* argument) noexcept
-    cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept
-    cdef int protocol_failed(self, str method) except -1
+    cdef int protocol_failed(self, str method, object exception=*) except -1
     cdef int io_failed(self, int error, str doing) except -1
     cdef int lose(self, object exception) except -1
 

@@ -18,6 +18,7 @@ include "poll_scripted.pxi"  # a Poller without a kernel, for tests
 include "handle.pxi"         # Handle, TimerHandle
 include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
 include "watcher.pxi"        # add_reader, add_writer
+include "transport.pxi"      # what every transport is
 include "outqueue.pxi"       # what a transport has still to send
 include "address.pxi"        # sockaddr -> tuple
 include "stream_read.pxi"    # the two halves of a TCP transport

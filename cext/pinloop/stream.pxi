@@ -4,7 +4,7 @@ cdef tuple STATE_NAMES = ("new", "open", "closing", "lost", "closed")
 
 
 @cython.final
-cdef class StreamTransport(Watcher):
+cdef class StreamTransport(Transport):
     """A connected stream socket.  Stands in for asyncio.Transport, `isinstance` included."""
 
     def __cinit__(self):
@@ -105,12 +105,7 @@ cdef class StreamTransport(Watcher):
         try:
             protocol.connection_lost(exception)
         except BaseException as failure:
-            if is_exit(failure):
-                raise
-            self.reactor.report({
-                "message": "Fatal error: protocol.connection_lost() call failed.",
-                "exception": failure, "transport": self, "protocol": protocol,
-            })
+            self.report_fault("connection_lost", failure)
         finally:
             self.release_fd()
             self.set_state(STREAM_CLOSED)
@@ -167,48 +162,12 @@ cdef class StreamTransport(Watcher):
         """The current protocol; None once the connection is closed."""
         return self.protocol
 
-    cdef PyObject* tell(self, object method, PyObject* argument) noexcept:
-        """Call a protocol's method in the connection's context; NULL when it raised."""
-        cdef PyObject* stack[2]
-        cdef PyObject* result
-        cdef object context = self.context
-        # A callback that writes may meet pause_writing: its context is entered already.
-        cdef bint entered = self.in_context
-        stack[1] = argument
-        if not entered:
-            if PyContext_Enter(<PyObject*>context) < 0:
-                PyErr_Clear()     # the caller itself runs in this context
-                entered = True
-            else:
-                self.in_context = True
-        result = PyObject_Vectorcall(
-            <PyObject*>method, &stack[1], (argument != NULL) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        if not entered:
-            self.in_context = False
-            PyContext_Exit(<PyObject*>context)
-        return result
-
-    cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept:
-        """The same for a method that is not kept at hand; a missing one is a fault like any other."""
-        cdef PyObject* method = PyObject_GetAttr(<PyObject*>self.protocol, <PyObject*>name)
-        cdef PyObject* result
-        if method == NULL:
-            return NULL
-        result = self.tell(<object>method, argument)
-        Py_DECREF(<object>method)
-        return result
-
-    cdef int protocol_failed(self, str method) except -1:
+    cdef int protocol_failed(self, str method, object exception=None) except -1:
         """A protocol's fault: reported, and it costs this connection only."""
-        exception = take_exception()
-        if is_exit(exception):
-            self.lose(exception)
-            raise exception
-        self.reactor.report({
-            "message": f"Fatal error: protocol.{method}() call failed.",
-            "exception": exception, "transport": self, "protocol": self.protocol,
-        })
-        return self.lose(exception)
+        if exception is None:
+            exception = take_exception()
+        self.lose(exception)
+        return self.report_fault(method, exception)
 
     cdef int io_failed(self, int error, str doing) except -1:
         """The peer's or the network's fault: connection_lost tells the protocol, nobody else."""
@@ -362,12 +321,6 @@ cdef class StreamTransport(Watcher):
                 value = TransportSocket(sock)
                 self.remember(name, value)
         return default if value is None else value
-
-    cdef int remember(self, str name, object value) except -1:
-        if self.extra is None:
-            self.extra = {}
-        self.extra[name] = value
-        return 0
 
 
 cdef StreamTransport make_stream(Loop loop, int fd, object protocol, object context):

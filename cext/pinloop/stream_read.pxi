@@ -78,7 +78,7 @@ cdef int read_into_buffer(StreamTransport self) except -1:
             PyBuffer_Release(&view)
             raise RuntimeError("get_buffer() returned an empty buffer")
     except BaseException as failure:
-        return buffer_failed(self, failure)
+        return self.protocol_failed("get_buffer", failure)
     if self.state != STREAM_OPEN:
         PyBuffer_Release(&view)
         return 0              # closed by get_buffer itself
@@ -93,16 +93,6 @@ cdef int read_into_buffer(StreamTransport self) except -1:
         return self.protocol_failed("buffer_updated")
     Py_DECREF(<object>result)
     return 0
-
-
-cdef int buffer_failed(StreamTransport self, object failure) except -1:
-    if is_exit(failure):
-        raise failure
-    self.reactor.report({
-        "message": "Fatal error: protocol.get_buffer() call failed.",
-        "exception": failure, "transport": self, "protocol": self.protocol,
-    })
-    return self.lose(failure)
 
 
 cdef int read_nothing(StreamTransport self, ssize_t result, int error) except -1:

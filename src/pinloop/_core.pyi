@@ -150,8 +150,11 @@ class TimerHandle(Handle):
 
 # ---------------------------------------------------------------- transports --
 
+class Transport(Watcher):
+    """What every transport is: a watcher that calls a protocol, in a context of its own."""
+
 @final
-class StreamTransport(Watcher):
+class StreamTransport(Transport):
     """A connected stream socket.  Stands in for asyncio.Transport, `isinstance` included."""
 
     def close(self) -> None:

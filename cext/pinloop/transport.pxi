@@ -1,0 +1,53 @@
+# What every transport is: a watcher that calls a protocol, in a context of its own.
+
+cdef class Transport(Watcher):
+
+    @cython.final
+    cdef PyObject* tell(self, object method, PyObject* argument) noexcept:
+        """Call a protocol's method in the connection's context; NULL when it raised."""
+        cdef PyObject* stack[2]
+        cdef PyObject* result
+        cdef object context = self.context
+        # A callback that writes may meet pause_writing: its context is entered already.
+        cdef bint entered = self.in_context
+        stack[1] = argument
+        if not entered:
+            if PyContext_Enter(<PyObject*>context) < 0:
+                PyErr_Clear()     # the caller itself runs in this context
+                entered = True
+            else:
+                self.in_context = True
+        result = PyObject_Vectorcall(
+            <PyObject*>method, &stack[1], (argument != NULL) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        if not entered:
+            self.in_context = False
+            PyContext_Exit(<PyObject*>context)
+        return result
+
+    @cython.final
+    cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept:
+        """The same for a method that is not kept at hand; a missing one is a fault like any other."""
+        cdef PyObject* method = PyObject_GetAttr(<PyObject*>self.protocol, <PyObject*>name)
+        cdef PyObject* result
+        if method == NULL:
+            return NULL
+        result = self.tell(<object>method, argument)
+        Py_DECREF(<object>method)
+        return result
+
+    @cython.final
+    cdef int remember(self, str name, object value) except -1:
+        if self.extra is None:
+            self.extra = {}
+        self.extra[name] = value
+        return 0
+
+    @cython.final
+    cdef int report_fault(self, str method, object exception) except -1:
+        """A protocol's method raised: KeyboardInterrupt and SystemExit go on, all else is reported."""
+        if is_exit(exception):
+            raise exception
+        return self.reactor.report({
+            "message": f"Fatal error: protocol.{method}() call failed.",
+            "exception": exception, "transport": self, "protocol": self.protocol,
+        })
