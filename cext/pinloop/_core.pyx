@@ -25,6 +25,9 @@ include "stream_read.pxi"    # the two halves of a TCP transport
 include "stream_write.pxi"
 include "stream.pxi"         # TCP transports
 include "listener.pxi"       # accepting
+include "parcels.pxi"        # what a datagram transport has still to send
+include "datagram_read.pxi"  # the two halves of a datagram transport
+include "datagram_write.pxi"
 include "datagram.pxi"       # UDP, and datagrams over Unix sockets
 include "pipe.pxi"           # pipes, both ways
 include "process.pxi"        # the exit of child processes

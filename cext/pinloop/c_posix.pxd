@@ -13,8 +13,14 @@ cdef extern from "compat.h" nogil:
         size_t iov_len
 
     struct msghdr:
+        void* msg_name
+        socklen_t msg_namelen
         iovec* msg_iov
         size_t msg_iovlen
+
+    ctypedef struct pl_mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
 
     struct sockaddr:
         unsigned short sa_family
@@ -40,18 +46,33 @@ cdef extern from "compat.h" nogil:
         in6_addr sin6_addr
         uint32_t sin6_scope_id
 
+    struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[104]
+
     const int AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
+    const int PL_ABSTRACT_NAMES
+    const size_t PL_UNIX_HEADER, PL_UNIX_ROOM
     const int MSG_NOSIGNAL, SHUT_WR, INET6_ADDRSTRLEN
 
     ssize_t recv(int fd, void* buffer, size_t size, int flags)
     ssize_t send(int fd, const void* buffer, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    ssize_t recvmsg(int fd, msghdr* message, int flags)
+    ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* source, socklen_t* room)
+    ssize_t sendto(int fd, const void* buffer, size_t size, int flags,
+                   const sockaddr* target, socklen_t target_size)
+    int pl_recv_many(int fd, pl_mmsghdr* messages, int count, int* error)
+    int pl_send_many(int fd, pl_mmsghdr* messages, int count, int* error)
     int shutdown(int fd, int how)
     int getsockname(int fd, sockaddr* address, socklen_t* size)
     int getpeername(int fd, sockaddr* address, socklen_t* size)
     const char* inet_ntop(int family, const void* source, char* target, socklen_t size)
+    int inet_pton(int family, const char* source, void* target)
     uint16_t ntohs(uint16_t value)
     uint32_t ntohl(uint32_t value)
+    uint16_t htons(uint16_t value)
+    uint32_t htonl(uint32_t value)
     int close(int fd)
 
     int pl_accept(int fd, sockaddr_storage* address, socklen_t* size)

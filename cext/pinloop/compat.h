@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 #include <time.h>
@@ -145,6 +146,60 @@ static inline int pl_accept(int fd, struct sockaddr_storage *address, socklen_t 
     return accepted;
 #endif
 }
+
+/* Several datagrams in one system call, where the platform has it, else one by one.  Both
+ * return how many there were and put what stopped them, or 0, in *error. */
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
+#define PL_HAVE_MMSG 1
+typedef struct mmsghdr pl_mmsghdr;
+#else
+#define PL_HAVE_MMSG 0
+typedef struct { struct msghdr msg_hdr; unsigned int msg_len; } pl_mmsghdr;
+#endif
+
+static inline int pl_recv_each(int fd, pl_mmsghdr *messages, int count, int *error) {
+    int n = 0;
+    ssize_t size = 0;
+    while (n < count && (size = recvmsg(fd, &messages[n].msg_hdr, 0)) >= 0)
+        messages[n++].msg_len = (unsigned int)size;
+    *error = size < 0 ? errno : 0;
+    return n;
+}
+
+static inline int pl_send_each(int fd, pl_mmsghdr *messages, int count, int *error) {
+    int n = 0;
+    ssize_t size = 0;
+    while (n < count && (size = sendmsg(fd, &messages[n].msg_hdr, MSG_NOSIGNAL)) >= 0) n++;
+    *error = size < 0 ? errno : 0;
+    return n;
+}
+
+static inline int pl_recv_many(int fd, pl_mmsghdr *messages, int count, int *error) {
+#if PL_HAVE_MMSG
+    int n = recvmmsg(fd, messages, count, MSG_DONTWAIT, NULL);
+    *error = n < 0 ? errno : 0;
+    if (n >= 0 || errno != ENOSYS) return n < 0 ? 0 : n;   /* ENOSYS: a sandbox that does not know it */
+#endif
+    return pl_recv_each(fd, messages, count, error);
+}
+
+static inline int pl_send_many(int fd, pl_mmsghdr *messages, int count, int *error) {
+#if PL_HAVE_MMSG
+    int n = sendmmsg(fd, messages, count, MSG_NOSIGNAL);
+    *error = n < 0 ? errno : 0;
+    if (n >= 0 || errno != ENOSYS) return n < 0 ? 0 : n;
+#endif
+    return pl_send_each(fd, messages, count, error);
+}
+
+/* Linux has names of Unix sockets that begin with a null byte and are in no file system. */
+#if defined(__linux__)
+#define PL_ABSTRACT_NAMES 1
+#else
+#define PL_ABSTRACT_NAMES 0
+#endif
+#define PL_UNIX_HEADER offsetof(struct sockaddr_un, sun_path)
+#define PL_UNIX_ROOM sizeof(((struct sockaddr_un *)0)->sun_path)
 
 /* ----------------------------------------------------------- time, forks -- */
 

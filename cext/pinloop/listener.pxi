@@ -102,6 +102,8 @@ cdef class Listener(Watcher):
             })
         memcpy(&transport.remote, address, min(size, <socklen_t>sizeof(Address)))
         read_addresses(fd, &transport.local, &transport.remote)
+        if address.ss_family == AF_UNIX:
+            remember_unix_names(transport, unix_name(<sockaddr*>address, size))
         transport.server = self.server
         if self.server is not None:
             self.server._attach(transport)

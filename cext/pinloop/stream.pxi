@@ -335,6 +335,12 @@ cdef StreamTransport make_stream(Loop loop, int fd, object protocol, object cont
     return transport
 
 
+cdef int remember_unix_names(StreamTransport transport, object peername) except -1:
+    """Unix names have no room in an Address, and none to ask once the connection is closed."""
+    transport.remember("sockname", unix_sockname(transport.fd))
+    return transport.remember("peername", peername)
+
+
 def refuse_used_fd(Loop loop, int fd):
     """Raise RuntimeError if `fd` is a transport's: two would steal each other's bytes."""
     cdef Watcher current = loop.watcher_at(fd)
@@ -354,6 +360,8 @@ def stream_transport(Loop loop, sock, protocol, waiter, server=None):
     transport.sock = sock
     transport.server = server
     read_addresses(transport.fd, &transport.local, &transport.remote)
+    if transport.local.any.sa_family == AF_UNIX:
+        remember_unix_names(transport, unix_peername(transport.fd))
     loop.watch(transport, 0)
     if server is not None:
         server._attach(transport)

@@ -72,7 +72,10 @@ cdef int clear_loop(PyObject* self) noexcept:
 # Second, the types whose objects only the loop makes.  Cython code calls their allocators
 # directly; Python finds none, neither by calling the type nor by way of __new__.
 
-for _type in (Runnable, Watcher, WakeWatcher, CallbackWatcher, Transport, StreamTransport, Handle, TimerHandle):
+for _type in (
+    Runnable, Watcher, WakeWatcher, CallbackWatcher, Transport, StreamTransport, DatagramTransport, Peer,
+    AddressCache, ReceiveBuffers, Handle, TimerHandle,
+):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)

@@ -201,6 +201,58 @@ class StreamTransport(Transport):
     def __del__(self) -> None: ...
 
 @final
+class DatagramTransport(Transport):
+    """A datagram socket.  Stands in for asyncio.DatagramTransport, `isinstance` included."""
+
+    def close(self) -> None:
+        """Deliver nothing more, send what was queued, then close; `connection_lost(None)` follows."""
+    def abort(self) -> None:
+        """Close at once, dropping what was not sent; `connection_lost(None)` follows."""
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what happens from now on to another protocol."""
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        """The current protocol; None once it is closed."""
+    def sendto(self, data: ReadableBuffer, addr: Any = None) -> None:
+        """Send bytes-like `data` to `addr`, without blocking: what the kernel does not take is queued.
+
+        It leaves at the latest in the flush phase of this turn.  `addr` may be left out, or
+        must be the same, where the endpoint has a `remote_addr`: ValueError otherwise.  Raises
+        TypeError for what is not bytes-like, and what the socket raises for what is no address;
+        OSError is told to `error_received`.  On a closed endpoint it does nothing (the fifth
+        time it logs a warning).  A host name is looked up each time, which blocks.
+        """
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """When `pause_writing` (above `high` bytes queued) and `resume_writing` (at `low`) are called.
+
+        The defaults are high = 4 * low, or 64 KiB, and low = high // 4.  Raises
+        ValueError unless high >= low >= 0.
+        """
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """(low, high), in bytes."""
+    def get_write_buffer_size(self) -> int:
+        """Bytes that have not left yet; since Python 3.13 each datagram counts 8 more."""
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """'peername', 'sockname', 'socket' (an asyncio.trsock.TransportSocket), or `default`."""
+    def __del__(self) -> None: ...
+
+@final
+class Peer:
+    """An address that datagrams come from or go to, as the kernel and as Python know it.  Never changes."""
+
+@final
+class AddressCache:
+    """The addresses a loop met lately: which tuple a sockaddr becomes, and what sockaddr a tuple means.
+
+    Each table has one place per hash value; what comes later takes it.
+    """
+
+@final
+class ReceiveBuffers:
+    """Where a batch of datagrams lands: room for the largest that there are."""
+
+@final
 class Listener(Watcher):
     """Accepts connections on `sock` and makes a transport, with a protocol of `factory`, for each."""
 
@@ -227,6 +279,18 @@ def stream_transport(
     server: _TransportOwner | None = None,
 ) -> asyncio.Transport:
     """The transport of a connected, non-blocking `sock`, which it owns from now on.
+
+    connection_made is called in the next turn; then `waiter` (a future) is done.
+    """
+
+def datagram_transport(
+    loop: Loop,
+    sock: socket,
+    protocol: asyncio.BaseProtocol,
+    remote_addr: Any,
+    waiter: asyncio.Future[None],
+) -> asyncio.DatagramTransport:
+    """The transport of a non-blocking datagram `sock`, which it owns from now on.
 
     connection_made is called in the next turn; then `waiter` (a future) is done.
     """

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from . import _core, _network
+from . import _core, _datagram, _network, _unix
 from ._server import Server, create_server
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -90,12 +90,50 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
 
     # ------------------------------------------------------------ Unix sockets --
 
-    create_unix_connection = _not_yet("create_unix_connection")
-    create_unix_server = _not_yet("create_unix_server")
+    async def create_unix_connection(
+        self, protocol_factory: ProtocolFactory, path: Any = None, **options: Any
+    ) -> tuple[asyncio.Transport, Any]:
+        """Connect to the Unix socket at `path` and return (transport, protocol).
+
+        `path` is a str, bytes or os.PathLike; with a null byte in front it is a name in
+        Linux's abstract namespace.  Options as asyncio's: `sock` (instead of the path) and
+        those of TLS.  Waits while the server's queue is full.  Raises OSError when nobody
+        listens there; cancellation closes what was begun.
+        """
+        return await _unix.create_unix_connection(self, protocol_factory, path, **options)
+
+    async def create_unix_server(  # type: ignore[override]
+        self, protocol_factory: ProtocolFactory, path: Any = None, **options: Any
+    ) -> Server:
+        """Listen on the Unix socket `path` and return a `Server`.
+
+        A socket file that is there already is replaced.  Options as asyncio's: `sock`
+        (instead of the path), `backlog`, `start_serving`, `cleanup_socket` (remove the file
+        when the server closes; the default from Python 3.13 on) and those of TLS.  Raises
+        OSError naming the path that cannot be bound.
+        """
+        return await _unix.create_unix_server(self, protocol_factory, path, **options)
 
     # --------------------------------------------------------------- datagrams --
 
-    create_datagram_endpoint = _not_yet("create_datagram_endpoint")
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: ProtocolFactory,
+        local_addr: Any = None,
+        remote_addr: Any = None,
+        **options: Any,
+    ) -> tuple[asyncio.DatagramTransport, Any]:
+        """Make a datagram socket, bound to `local_addr`, connected to `remote_addr`, or both.
+
+        Returns (transport, protocol).  The addresses are (host, port), or paths with
+        family=AF_UNIX.  Options as asyncio's: `family` (enough where there is no address),
+        `proto`, `flags`, `reuse_port`, `allow_broadcast`, `sock` (instead of all of these).
+        Raises ValueError or TypeError for what does not go together, OSError for what cannot
+        be bound or connected; nothing stays open then.
+        """
+        return await _datagram.create_datagram_endpoint(
+            self, protocol_factory, local_addr, remote_addr, **options
+        )
 
     # ----------------------------------------------------------------- sockets --
 

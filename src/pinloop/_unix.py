@@ -1,0 +1,165 @@
+"""Stream connections and servers over Unix sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+from . import _network
+from ._datagram import remove_stale_socket
+from ._server import Server
+
+if TYPE_CHECKING:
+    from ._endpoints import Endpoints, ProtocolFactory
+
+# asyncio's servers take their socket files away since 3.13.
+CLEANS_UP = sys.version_info >= (3, 13)
+
+# Seconds between two attempts to connect to a server whose queue is full: first and longest.
+_FIRST_RETRY, _LONGEST_RETRY = 0.001, 0.05
+
+
+class UnixServer(Server):
+    """A server on a Unix socket, whose file it removes when it closes unless somebody replaced it."""
+
+    def __init__(
+        self,
+        loop: Endpoints,
+        sock: socket.socket,
+        protocol_factory: ProtocolFactory,
+        backlog: int,
+        cleanup_socket: bool,
+    ) -> None:
+        super().__init__(loop, [sock], protocol_factory, backlog)
+        self._file: tuple[str, int] | None = None
+        path = sock.getsockname()
+        if cleanup_socket and path and path[0] not in (0, "\x00"):
+            try:
+                self._file = (path, os.stat(path).st_ino)
+            except FileNotFoundError:
+                pass
+
+    def close(self) -> None:
+        """Accept no more, close the listening socket and remove its file.  Open connections go on."""
+        super().close()
+        file, self._file = self._file, None
+        if file is None:
+            return
+        path, inode = file
+        try:
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
+
+
+async def create_unix_connection(
+    loop: Endpoints,
+    protocol_factory: ProtocolFactory,
+    path: Any = None,
+    *,
+    ssl: Any = None,
+    sock: socket.socket | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[asyncio.Transport, Any]:
+    """See Loop.create_unix_connection."""
+    if ssl and server_hostname is None:
+        raise ValueError("you have to pass server_hostname when using ssl")
+    if server_hostname is not None and not ssl:
+        raise ValueError("server_hostname is only meaningful with ssl")
+    _network.check_tls_options("create_unix_connection", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        sock = await _connect(os.fspath(path))
+    elif sock is None:
+        raise ValueError("no path and sock were specified")
+    else:
+        _check_unix_socket(sock)
+    return await _network.adopt_socket(loop, sock, protocol_factory)
+
+
+async def _connect(path: str | bytes) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    delay = _FIRST_RETRY
+    try:
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(path)
+                return sock
+            except BlockingIOError:
+                # The server's queue is full.  A TCP connection would be under way now; this one
+                # has not begun, and nothing tells when there is room.
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _LONGEST_RETRY)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def create_unix_server(
+    loop: Endpoints,
+    protocol_factory: ProtocolFactory,
+    path: Any = None,
+    *,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    ssl: Any = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = CLEANS_UP,
+) -> Server:
+    """See Loop.create_unix_server."""
+    if isinstance(ssl, bool):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    _network.check_tls_options("create_unix_server", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    if path is not None:
+        if sock is not None:
+            raise ValueError("path and sock can not be specified at the same time")
+        sock = _bind(os.fspath(path))
+    elif sock is None:
+        raise ValueError("path was not specified, and no sock specified")
+    else:
+        _check_unix_socket(sock)
+    sock.setblocking(False)
+    server = UnixServer(loop, sock, protocol_factory, backlog, cleanup_socket)
+    if start_serving:
+        try:
+            await server.start_serving()
+        except BaseException:
+            server.close()
+            raise
+    return server
+
+
+def _bind(path: str | bytes) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path:
+            remove_stale_socket(path)
+        sock.bind(path)
+    except OSError as exc:
+        sock.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise OSError(errno.EADDRINUSE, f"Address {path!r} is already in use") from None
+        raise
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check_unix_socket(sock: socket.socket) -> None:
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
