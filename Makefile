@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test bench wheel smoke sanitize lint ruff mypy cython-lint format clean FORCE
+.PHONY: help test bench wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy cython-lint format clean FORCE
 
 PINLOOP_BUILD ?= release
 PYTEST_ARGS ?=
@@ -19,6 +19,8 @@ help:
 	@echo 'make wheel     build the wheel into wheels/dist/'
 	@echo 'make smoke     try the wheel in an empty environment away from the sources'
 	@echo 'make sanitize  the suite under ASan and UBSan'
+	@echo 'make ecosystem        the test suites of uvicorn, aiohttp and others, on asyncio and on pinloop, compared'
+	@echo 'make ecosystem-smoke  the fast ones of these'
 	@echo 'make lint      ruff, mypy --strict and cython-lint; also one by one: make ruff, mypy, cython-lint'
 	@echo 'make format    let ruff format the Python files'
 	@echo 'make clean     remove all that was built'
@@ -26,6 +28,7 @@ help:
 	@echo 'PYTHON=python3.14                  the Python to use'
 	@echo 'PINLOOP_BUILD=debug|sanitize       the kind of build (release when unset)'
 	@echo 'PYTEST_ARGS="-k echo tests/api"    arguments for pytest;  BENCH_ARGS for the benchmark'
+	@echo 'SUITES="uvicorn websockets"        for make ecosystem;  ECOSYSTEM_ARGS for its runner'
 
 clean:
 	rm -rf build wheels/dist .venvs .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -143,6 +146,18 @@ $(VENV)/.peers: pyproject.toml | $(VENV)/.bench
 
 bench: $(VENV)/.installed $(VENV)/.peers
 	$(BIN)/python -m pinloop bench --quick $(BENCH_ARGS)
+
+# ---------------------------------------------------------------- the suites of others
+
+SUITES ?=
+ECOSYSTEM_ARGS ?=
+ECOSYSTEM = $(PYTHON) -m tests.ecosystem.runner --pinloop "$$(cat $(WORK)/wheel)" --work $(WORK)/ecosystem $(ECOSYSTEM_ARGS)
+
+ecosystem: $(WORK)/wheel
+	$(ECOSYSTEM) --docs docs/ecosystem.md $(SUITES)
+
+ecosystem-smoke: $(WORK)/wheel
+	$(ECOSYSTEM) --smoke
 
 # ---------------------------------------------------------------- lint: needs no wheel
 

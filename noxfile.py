@@ -40,3 +40,9 @@ def wheel_smoke(session: nox.Session, version: str) -> None:
 @nox.session
 def sanitize(session: nox.Session) -> None:
     make(session, "sanitize")
+
+
+@nox.session
+def ecosystem(session: nox.Session) -> None:
+    """The suites of others: nox -s ecosystem -- SUITES="uvicorn websockets"."""
+    make(session, "ecosystem")
