@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -111,4 +112,6 @@ def kept_baseline(setting: Setting) -> Run | None:
 
 
 if __name__ == "__main__":
+    # What it started is stopped on the way out, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())

@@ -116,7 +116,7 @@ def fetch_sdist(suite: Suite, source: Sdist, folder: Path, python: Path) -> Path
 
 
 def fetch_debian(suite: Suite, source: DebianSource, folder: Path) -> Path:
-    """The upstream tarball of a Debian source package; apt has lists of its own, the system stays as it is."""
+    """The upstream tarball of a Debian source package, by apt with lists of its own beside the system's."""
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     if shutil.which("apt-get") is None or not keyring.exists():
         raise Unavailable(
