@@ -9,6 +9,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from pinloop.c_epoll cimport epoll_event
+from pinloop.c_libssl cimport pl_bio, pl_ssl, pl_wire
 from pinloop.c_posix cimport iovec, pl_mmsghdr, sockaddr, sockaddr_storage, socklen_t
 from pinloop.heap cimport Heap
 from pinloop.inbox cimport Inbox, InboxNode
@@ -281,6 +282,7 @@ cdef class StreamTransport(Transport):
     cdef size_t high             # of get_write_buffer_limits, bytes
     cdef size_t low
     cdef OutQueue out
+    cdef TlsTransport tls        # whose ciphertext it carries, if its protocol is a TlsRecords
     cdef object receive          # bound data_received, or get_buffer of a BufferedProtocol
     cdef object received         # bound buffer_updated of a BufferedProtocol
     cdef object server           # told when the connection is gone
@@ -302,11 +304,121 @@ cdef class StreamTransport(Transport):
     cdef int lose(self, object exception) except -1
 
 
+# ----------------------------------------------------------------------- TLS --
+
+cdef class TlsEngine:
+    """What TlsTransport needs of TLS: ciphertext in, plaintext out, and back."""
+    cdef object ssl_object       # ssl.SSLObject
+
+    cdef int handshake(self) except -1
+    cdef int shut(self) except -1
+    cdef int feed(self, const char* data, size_t size) except -1
+    cdef size_t unread(self) except? 0
+    cdef int settle(self) except -1
+    cdef ssize_t decrypt(self, char* target, size_t room) except -2
+    cdef ssize_t encrypt(self, const char* data, size_t size) except -2
+    cdef int lend(self, char* room, size_t size) except -1
+    cdef PyObject* output(self, char** data, size_t* size) except? NULL
+    cdef int output_taken(self) except -1
+    cdef int let_go(self) except -1
+
+
+# Its __dealloc__ needs ssl_object, which the collector must not have taken by then.
+@cython.final
+@cython.no_gc_clear
+cdef class OpensslEngine(TlsEngine):
+    cdef pl_ssl* ssl             # of ssl_object
+    cdef pl_bio* bio             # of ssl: moves bytes from and to wire
+    cdef pl_wire wire
+    cdef char* rest              # ciphertext kept beyond the receive that brought it; owned
+
+    cdef object failure(self, int error)
+
+
+@cython.final
+cdef class MemoryEngine(TlsEngine):
+    cdef object incoming         # ssl.MemoryBIO
+    cdef object outgoing
+    cdef bytes sending           # what output() gave out
+
+
+cdef enum TlsState:
+    TLS_HANDSHAKE
+    TLS_OPEN
+    TLS_CLOSING                  # close(): what was written is still encrypted
+    TLS_SHUTDOWN                 # close_notify is sent, the peer's is awaited
+    TLS_LOST                     # the transport below is closing
+    TLS_CLOSED                   # connection_lost was called
+
+
+@cython.final
+cdef class TlsRecords:
+    """The protocol that the transport below a TlsTransport sees."""
+    cdef TlsTransport tls
+
+
+@cython.final
+cdef class TlsTransport(Transport):
+    cdef TlsState state
+    cdef bint announces          # tell connection_made when the handshake is done
+    cdef bint established        # it was done
+    cdef bint was_made           # the protocol knows the connection: it gets connection_lost
+    cdef bint buffered           # the protocol is a BufferedProtocol
+    cdef bint reading_paused
+    cdef bint writing_paused     # the protocol was told pause_writing
+    cdef bint in_flush           # on the reactor's flush list
+    cdef bint lower_is_full      # the transport below said pause_writing
+    cdef bint lower_is_held      # we paused its reading
+    cdef bint lower_has_ended    # ... and eof_received
+    cdef bint peer_is_done       # its close_notify came, or the end of its bytes
+    cdef bint waits_for_peer     # encrypting waits for a renegotiation
+    cdef int lost_writes         # writes after close() or the loss of the connection
+    cdef size_t high             # of get_write_buffer_limits, bytes
+    cdef size_t low
+    cdef size_t discarded        # bytes received since close()
+    cdef double handshake_timeout    # seconds
+    cdef double shutdown_timeout
+    cdef OutQueue out            # plaintext not yet encrypted
+    cdef TlsEngine engine
+    cdef object lower            # the transport below, once connected
+    cdef object receive          # bound data_received, or get_buffer of a BufferedProtocol
+    cdef object received         # bound buffer_updated of a BufferedProtocol
+    cdef object context_of_tls   # ssl.SSLContext
+    cdef object server           # told when the connection is gone
+    cdef object waiter           # a future: the handshake is done
+    cdef object timer            # the handshake's, later the shutdown's
+    cdef object __weakref__
+
+    cdef int begin(self, object lower) except -1
+    cdef int step_handshake(self) except -1
+    cdef int tell_made(self) except -1
+    cdef int failed(self, object exception) except -1
+    cdef int protocol_failed(self, str method, object exception=*) except -1
+    cdef int tell_waiter(self, object exception) except -1
+    cdef int abort_with(self, object exception) except -1
+    cdef int close_lower_with(self, object exception) except -1
+    cdef int start_closing(self) except -1
+    cdef int shut_down(self) except -1
+    cdef int close_lower(self) except -1
+    cdef int peer_closed(self) except -1
+    cdef int tell_eof(self) except -1
+    cdef int lower_ended(self) except -1
+    cdef int lower_lost(self, object exception) except -1
+    cdef int tell_lost(self, object exception) except -1
+    cdef int bind_protocol(self, object protocol) except -1
+    cdef int receive_ciphertext(self, const char* data, size_t size) except -1
+    cdef int hold_lower(self, bint held) except -1
+    cdef int read_on_closing(self, size_t size) except -1
+    cdef int after_reading(self) except -1
+    cdef bint can_write(self) except -1
+
+
 cdef class Listener(Watcher):
     """A listening socket: accepts in batches and makes a transport of each connection."""
     cdef Loop loop
     cdef object sock             # owns fd
     cdef object factory          # protocol_factory
+    cdef object tls              # of a TLS server: see tls_transport's config; else None
     cdef object server
     cdef object context
     cdef bint exhausted          # out of descriptors: told once, until an accept succeeds
@@ -410,6 +522,8 @@ cdef class Loop(Reactor):
     cdef char* scratch           # where small reads land before they become bytes
     cdef ReceiveBuffers buffers  # these two: made for the first datagram transport
     cdef AddressCache addresses
+    cdef char* tls_scratch       # see tls_io.pxi; made for the first TLS connection
+    cdef bint portable_tls       # use ssl.MemoryBIO even where OpenSSL can be called directly
     cdef object task_factory     # set_task_factory's
     cdef object __weakref__
 

@@ -24,6 +24,9 @@ include "address.pxi"        # sockaddr -> tuple
 include "stream_read.pxi"    # the two halves of a TCP transport
 include "stream_write.pxi"
 include "stream.pxi"         # TCP transports
+include "tls_engine.pxi"     # TLS without sockets
+include "tls_io.pxi"         # what flows through a TLS transport
+include "tls.pxi"            # TLS transports
 include "listener.pxi"       # accepting
 include "parcels.pxi"        # what a datagram transport has still to send
 include "datagram_read.pxi"  # the two halves of a datagram transport

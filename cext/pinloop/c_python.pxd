@@ -32,6 +32,7 @@ cdef extern from "compat.h":
     PyObject* pl_type_dict(PyTypeObject* type)   # borrowed
 
     PyObject* PyBytes_AllocRaw "PyBytes_FromStringAndSize"(const char* value, Py_ssize_t size)
+    object PyBytes_FromObject(object data)
     int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size)
     const char* PyUnicode_AsUTF8AndSize(PyObject* text, Py_ssize_t* size)
     unsigned long PyThread_get_thread_ident()

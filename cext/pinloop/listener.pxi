@@ -13,12 +13,13 @@ cdef double ACCEPT_RETRY_DELAY = 1.0
 cdef class Listener(Watcher):
     """Accepts connections on `sock` and makes a transport, with a protocol of `factory`, for each."""
 
-    def __init__(self, Loop loop not None, sock, factory, server):
+    def __init__(self, Loop loop not None, sock, factory, server, tls=None):
         self.loop = loop
         self.reactor = loop
         self.sock = sock
         self.fd = sock.fileno()
         self.factory = factory
+        self.tls = tls
         self.server = server
         self.context = PyContext_CopyCurrent()
 
@@ -88,10 +89,14 @@ cdef class Listener(Watcher):
 
     cdef int accepted(self, int fd, sockaddr_storage* address, socklen_t size) except -1:
         cdef StreamTransport transport
+        cdef TlsRecords records = None
         cdef object context = PyContext_Copy(self.context)
         self.exhausted = False
         try:
-            transport = make_stream(self.loop, fd, context.run(self.factory), context)
+            protocol = context.run(self.factory)
+            if self.tls is not None:
+                protocol = records = make_tls(self.loop, protocol, self.tls, None, True, None, True)
+            transport = make_stream(self.loop, fd, protocol, context)
         except BaseException as failure:
             close(fd)
             if is_exit(failure):
@@ -104,8 +109,13 @@ cdef class Listener(Watcher):
         read_addresses(fd, &transport.local, &transport.remote)
         if address.ss_family == AF_UNIX:
             remember_unix_names(transport, unix_name(<sockaddr*>address, size))
-        transport.server = self.server
-        if self.server is not None:
+        if self.server is None:
+            pass
+        elif records is not None:
+            records.tls.server = self.server
+            self.server._attach(records.tls)
+        else:
+            transport.server = self.server
             self.server._attach(transport)
         self.reactor.watch(transport, 0)
         return transport.begin()

@@ -29,6 +29,7 @@ cdef class Loop(Reactor):
 
     def __dealloc__(self):
         PyMem_RawFree(self.scratch)
+        PyMem_RawFree(self.tls_scratch)
 
     cdef int report(self, dict context) except -1:
         self.call_exception_handler(context)
@@ -78,6 +79,10 @@ cdef class Loop(Reactor):
 
     def _set_debug(self, bint enabled):
         self.debug = enabled
+
+    def _set_portable_tls(self, bint portable):
+        """Have new TLS connections use ssl.MemoryBIO even where OpenSSL can be called directly."""
+        self.portable_tls = portable
 
     @property
     def _thread_id(self):

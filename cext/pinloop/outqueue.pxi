@@ -46,6 +46,18 @@ cdef inline int out_push(OutQueue* out, object data, size_t start) except -1:
     return 0
 
 
+cdef size_t out_gather(OutQueue* out, char* target, size_t room) noexcept:
+    """Copy as many whole chunks from the front as fit; they stay queued.  How many bytes."""
+    cdef size_t size = 0
+    cdef int i
+    for i in range(out.head, out.head + out.count):
+        if out.chunks[i].size > room - size:
+            break
+        memcpy(target + size, out.chunks[i].data, out.chunks[i].size)
+        size += out.chunks[i].size
+    return size
+
+
 cdef void out_consume(OutQueue* out, size_t sent) noexcept:
     """Take `sent` bytes off the front."""
     cdef Chunk* chunk

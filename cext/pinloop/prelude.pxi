@@ -14,12 +14,18 @@ import warnings
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 
+try:
+    import ssl as py_ssl
+except ImportError:       # a Python built without OpenSSL
+    py_ssl = None
+
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+    PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.mem cimport (
     PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc,
 )
@@ -36,6 +42,7 @@ from posix.unistd cimport getpid
 
 from pinloop.c_epoll cimport *
 from pinloop.c_kqueue cimport *
+from pinloop.c_libssl cimport *
 from pinloop.c_posix cimport *
 from pinloop.c_python cimport *
 from pinloop.heap cimport Heap, Timer, heap_free, heap_pop, heap_push, heap_rebuild

@@ -25,6 +25,10 @@ cdef class StreamTransport(Transport):
     def __class__(self):
         return asyncio.Transport
 
+    @property
+    def _start_tls_compatible(self):
+        return True
+
     def __repr__(self):
         parts = [f"<pinloop.StreamTransport {STATE_NAMES[<int>self.state]}"]
         if self.fd >= 0:
@@ -43,6 +47,7 @@ cdef class StreamTransport(Transport):
 
     cdef int bind_protocol(self, object protocol) except -1:
         self.protocol = protocol
+        self.tls = (<TlsRecords>protocol).tls if type(protocol) is TlsRecords else None
         self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
         if self.buffered:
             self.receive = protocol.get_buffer
@@ -71,7 +76,7 @@ cdef class StreamTransport(Transport):
         try:
             self.begin()
         finally:
-            if not waiter.done():
+            if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
     cdef int want(self) except -1:
@@ -110,6 +115,7 @@ cdef class StreamTransport(Transport):
             self.release_fd()
             self.set_state(STREAM_CLOSED)
             self.protocol = self.receive = self.received = None
+            self.tls = None
             if server is not None:
                 server._detach(self)
 
@@ -354,7 +360,7 @@ def refuse_used_fd(Loop loop, int fd):
 def stream_transport(Loop loop, sock, protocol, waiter, server=None):
     """The transport of a connected, non-blocking `sock`, which it owns from now on.
 
-    connection_made is called in the next turn; then `waiter` (a future) is done.
+    connection_made is called in the next turn; then `waiter` (a future, or None) is done.
     """
     cdef StreamTransport transport = make_stream(loop, sock.fileno(), protocol, PyContext_CopyCurrent())
     transport.sock = sock

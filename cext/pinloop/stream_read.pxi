@@ -14,6 +14,8 @@ cdef enum:
 cdef int read_ready(StreamTransport self) except -1:
     if self.state != STREAM_OPEN or self.reading_paused or self.eof_received:
         return self.want()
+    if self.tls is not None:
+        return read_ciphertext(self)
     if self.buffered:
         return read_into_buffer(self)
     if self.large_reads:
@@ -28,6 +30,16 @@ cdef int read_small(StreamTransport self) except -1:
         return read_nothing(self, n, errno)
     self.large_reads = n >= LARGE_READ
     return deliver(self, PyBytes_FromStringAndSize(scratch, n))
+
+
+cdef int read_ciphertext(StreamTransport self) except -1:
+    """For the TLS transport above, which decrypts it where it is."""
+    cdef char* scratch = self.loop.scratch
+    cdef TlsTransport tls = self.tls
+    cdef ssize_t n = recv(self.fd, scratch, SCRATCH_SIZE, 0)
+    if n <= 0:
+        return read_nothing(self, n, errno)
+    return tls.receive_ciphertext(scratch, n)
 
 
 cdef int read_large(StreamTransport self) except -1:

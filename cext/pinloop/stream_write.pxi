@@ -54,6 +54,29 @@ cdef int push_out(StreamTransport self) except -1:
     return check_pressure(self)
 
 
+cdef int send_or_queue(StreamTransport self, const char* data, size_t size, PyObject* owner) except -1:
+    """Send what the kernel takes of `data` at once and queue the rest; `owner` is its bytes object, or NULL."""
+    cdef ssize_t sent = 0
+    cdef bint tried = self.out.count == 0 and not self.blocked
+    if self.state >= STREAM_CLOSING:
+        return 0
+    if tried:
+        sent = send(self.fd, data, size, MSG_NOSIGNAL)
+        if sent < 0:
+            if not would_block(errno):
+                return self.io_failed(errno, "send")
+            sent = 0
+        if <size_t>sent == size:
+            return 0
+        self.blocked = True
+        self.want()
+    if owner != NULL:
+        out_push(&self.out, <object>owner, sent)
+    else:
+        out_push(&self.out, PyBytes_FromStringAndSize(data + sent, size - sent), 0)
+    return check_pressure(self) if tried else push_out(self)
+
+
 cdef int send_queue(StreamTransport self) except -1:
     cdef size_t offered
     cdef ssize_t sent

@@ -73,8 +73,10 @@ cdef int clear_loop(PyObject* self) noexcept:
 # directly; Python finds none, neither by calling the type nor by way of __new__.
 
 for _type in (
-    Runnable, Watcher, WakeWatcher, CallbackWatcher, Transport, StreamTransport, DatagramTransport, Peer,
-    AddressCache, ReceiveBuffers, Handle, TimerHandle,
+    Runnable, Watcher, WakeWatcher, CallbackWatcher, Handle, TimerHandle,
+    Transport, StreamTransport,
+    DatagramTransport, Peer, AddressCache, ReceiveBuffers,
+    TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
 ):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from . import _core, _datagram, _network, _unix
+from . import _core, _datagram, _network, _tls, _unix
 from ._server import Server, create_server
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -86,7 +86,17 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
 
     # --------------------------------------------------------------------- TLS --
 
-    start_tls = _not_yet("start_tls")
+    async def start_tls(
+        self, transport: Any, protocol: asyncio.BaseProtocol, sslcontext: Any, **options: Any
+    ) -> asyncio.Transport:
+        """Encrypt an open connection and return the transport to use from now on.
+
+        Options as asyncio's: `server_side`, `server_hostname`, `ssl_handshake_timeout` and
+        `ssl_shutdown_timeout` (seconds).  Raises TypeError for what is no SSLContext or cannot
+        carry TLS, ssl.SSLError when the handshake fails and ConnectionAbortedError when it takes
+        too long; the connection is closed then, and also when cancelled.
+        """
+        return await _tls.start_tls(self, transport, protocol, sslcontext, **options)
 
     # ------------------------------------------------------------ Unix sockets --
 

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _core
+from . import _core, _tls
 
 if TYPE_CHECKING:
     from ._endpoints import Endpoints, ProtocolFactory
@@ -310,10 +310,11 @@ async def create_connection(
     all_errors: bool = False,
 ) -> tuple[asyncio.Transport, Any]:
     """See Loop.create_connection."""
-    if server_hostname is not None and not ssl:
-        raise ValueError("server_hostname is only meaningful with ssl")
-    check_tls_options("create_connection", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    tls, server_hostname = _tls.client_config(
+        ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
     if sock is not None:
+        _tls.refuse_tls_socket(sock)
         if host is not None or port is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
         check_stream_socket(sock)
@@ -333,7 +334,7 @@ async def create_connection(
         if interleave:
             infos = interleave_families(infos, interleave)
         sock = await _connect_any(loop, infos, local, happy_eyeballs_delay, all_errors)
-    return await adopt_socket(loop, sock, protocol_factory)
+    return await adopt_socket(loop, sock, protocol_factory, tls, server_hostname=server_hostname)
 
 
 async def connect_accepted_socket(
@@ -347,18 +348,37 @@ async def connect_accepted_socket(
 ) -> tuple[asyncio.Transport, Any]:
     """See Loop.connect_accepted_socket."""
     check_stream_socket(sock)
-    check_tls_options("connect_accepted_socket", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
-    return await adopt_socket(loop, sock, protocol_factory)
+    _tls.refuse_tls_socket(sock)
+    tls = _tls.server_config(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    return await adopt_socket(loop, sock, protocol_factory, tls, server_side=True)
 
 
 async def adopt_socket(
-    loop: Endpoints, sock: socket.socket, protocol_factory: ProtocolFactory
+    loop: Endpoints,
+    sock: socket.socket,
+    protocol_factory: ProtocolFactory,
+    tls: _tls.TlsConfig | None = None,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
 ) -> tuple[asyncio.Transport, Any]:
-    """Hand a connected socket to a transport; connection_made has been called on return."""
+    """Hand a connected socket to a transport; connection_made has been called on return.
+
+    With `tls` that is after the handshake, and the transport returned is the encrypted one.
+    """
     _core.refuse_used_fd(loop, sock.fileno())
     try:
         sock.setblocking(False)
         set_nodelay(sock)
+        if tls is not None:
+            return await _tls.connect_tls(
+                loop,
+                tls,
+                protocol_factory,
+                lambda records: _core.stream_transport(loop, sock, records, None),
+                server_side=server_side,
+                server_hostname=server_hostname,
+            )
         protocol = protocol_factory()
         waiter = loop.create_future()
         transport = _core.stream_transport(loop, sock, protocol, waiter)
@@ -386,17 +406,3 @@ def check_stream_socket(sock: socket.socket) -> None:
     """Raise ValueError unless `sock` is a stream socket."""
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-
-
-def check_tls_options(
-    method: str, ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None
-) -> None:
-    """Raise for TLS, which the loop does not have yet, and for its options without it."""
-    if ssl:
-        raise NotImplementedError(f"pinloop's loop has no {method}(ssl=...) yet")
-    for name, value in (
-        ("ssl_handshake_timeout", handshake_timeout),
-        ("ssl_shutdown_timeout", shutdown_timeout),
-    ):
-        if value is not None:
-            raise ValueError(f"{name} is only meaningful with ssl")

@@ -13,7 +13,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _core, _network
+from . import _core, _network, _tls
 
 if TYPE_CHECKING:
     from ._endpoints import Endpoints, ProtocolFactory
@@ -31,12 +31,18 @@ class Server(asyncio.AbstractServer):
     """A listening server, as `Loop.create_server` returns it.  Also an asynchronous context manager."""
 
     def __init__(
-        self, loop: Endpoints, sockets: list[socket.socket], protocol_factory: ProtocolFactory, backlog: int
+        self,
+        loop: Endpoints,
+        sockets: list[socket.socket],
+        protocol_factory: ProtocolFactory,
+        backlog: int,
+        tls: _tls.TlsConfig | None = None,
     ) -> None:
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
         self._backlog = backlog
+        self._tls = tls
         self._listeners: list[_core.Listener] = []
         self._transports: set[asyncio.Transport] = set()
         self._waiters: list[asyncio.Future[None]] | None = []
@@ -67,7 +73,7 @@ class Server(asyncio.AbstractServer):
         try:
             for sock in self._sockets:
                 listen(sock, self._backlog)
-                listener = _core.Listener(self._loop, sock, self._protocol_factory, self)
+                listener = _core.Listener(self._loop, sock, self._protocol_factory, self, self._tls)
                 listener.start()
                 self._listeners.append(listener)
         except BaseException:
@@ -173,9 +179,7 @@ async def create_server(
     start_serving: bool = True,
 ) -> Server:
     """See Loop.create_server."""
-    if isinstance(ssl, bool):
-        raise TypeError("ssl argument must be an SSLContext or None")
-    _network.check_tls_options("create_server", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    tls = _tls.server_config(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     if sock is not None:
         if host is not None or port is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
@@ -189,7 +193,7 @@ async def create_server(
     for listening in sockets:
         listening.setblocking(False)
         _network.set_nodelay(listening)
-    server = Server(loop, sockets, protocol_factory, backlog)
+    server = Server(loop, sockets, protocol_factory, backlog, tls)
     if start_serving:
         try:
             await server.start_serving()

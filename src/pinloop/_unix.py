@@ -10,7 +10,7 @@ import sys
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
-from . import _network
+from . import _network, _tls
 from ._datagram import remove_stale_socket
 from ._server import Server
 
@@ -34,8 +34,9 @@ class UnixServer(Server):
         protocol_factory: ProtocolFactory,
         backlog: int,
         cleanup_socket: bool,
+        tls: _tls.TlsConfig | None,
     ) -> None:
-        super().__init__(loop, [sock], protocol_factory, backlog)
+        super().__init__(loop, [sock], protocol_factory, backlog, tls)
         self._file: tuple[str, int] | None = None
         path = sock.getsockname()
         if cleanup_socket and path and path[0] not in (0, "\x00"):
@@ -74,9 +75,9 @@ async def create_unix_connection(
     """See Loop.create_unix_connection."""
     if ssl and server_hostname is None:
         raise ValueError("you have to pass server_hostname when using ssl")
-    if server_hostname is not None and not ssl:
-        raise ValueError("server_hostname is only meaningful with ssl")
-    _network.check_tls_options("create_unix_connection", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    tls, server_hostname = _tls.client_config(
+        ssl, None, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+    )
     if path is not None:
         if sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
@@ -85,7 +86,7 @@ async def create_unix_connection(
         raise ValueError("no path and sock were specified")
     else:
         _check_unix_socket(sock)
-    return await _network.adopt_socket(loop, sock, protocol_factory)
+    return await _network.adopt_socket(loop, sock, protocol_factory, tls, server_hostname=server_hostname)
 
 
 async def _connect(path: str | bytes) -> socket.socket:
@@ -121,9 +122,7 @@ async def create_unix_server(
     cleanup_socket: bool = CLEANS_UP,
 ) -> Server:
     """See Loop.create_unix_server."""
-    if isinstance(ssl, bool):
-        raise TypeError("ssl argument must be an SSLContext or None")
-    _network.check_tls_options("create_unix_server", ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    tls = _tls.server_config(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     if path is not None:
         if sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
@@ -133,7 +132,7 @@ async def create_unix_server(
     else:
         _check_unix_socket(sock)
     sock.setblocking(False)
-    server = UnixServer(loop, sock, protocol_factory, backlog, cleanup_socket)
+    server = UnixServer(loop, sock, protocol_factory, backlog, cleanup_socket, tls)
     if start_serving:
         try:
             await server.start_serving()

@@ -1,0 +1,259 @@
+# What flows through a TlsTransport.
+#
+# Reading: the ciphertext of one receive is decrypted where it lies, into the bytes that
+# are handed over, or into the protocol's own buffer.  Writing: small writes of a turn are
+# gathered into shared records in the flush phase; what is encrypted goes from a scratch
+# buffer of the loop straight to the kernel, and only what that does not take is copied.
+
+cdef enum:
+    TLS_BATCH = 128 * 1024      # plaintext encrypted before it is sent
+    TLS_ROOM = TLS_BATCH + 16 * 1024    # what that becomes, and to spare
+
+
+# ------------------------------------------------------------------ reading --
+
+cdef int read_plain(TlsTransport self) except -1:
+    """Deliver what can be decrypted, for as long as the protocol wants it."""
+    cdef size_t room
+    cdef int more = 1
+    while more and self.state == TLS_OPEN and not self.reading_paused:
+        room = self.engine.unread()
+        if room == 0:
+            return 0
+        if self.buffered:
+            more = read_into_protocol(self)
+        elif room <= 2 * TLS_RECORD:
+            more = read_small_plain(self)
+        else:
+            more = read_large_plain(self, room)
+    return 0
+
+
+cdef int fill(TlsTransport self, char* target, size_t room, size_t* total) except -2:
+    """Decrypt into `target` until it is full (1), nothing is left (0), or the peer has closed (-1)."""
+    cdef ssize_t n
+    total[0] = 0
+    while total[0] < room:
+        n = self.engine.decrypt(target + total[0], room - total[0])
+        if n <= 0:
+            return -1 if n == 0 else 0
+        total[0] += n
+        if self.engine.unread() == 0:
+            return 0
+    return 1
+
+
+cdef int read_small_plain(TlsTransport self) except -1:
+    """1 if there may be more to read."""
+    cdef char* scratch = tls_scratch(self.loop)
+    cdef size_t total
+    cdef int ended = fill(self, scratch, TLS_RECORD, &total)
+    if total:
+        deliver_plain(self, PyBytes_FromStringAndSize(scratch, total))
+    return ended_reading(self, ended)
+
+
+cdef int read_large_plain(TlsTransport self, size_t room) except -1:
+    cdef PyObject* data = PyBytes_AllocRaw(NULL, room)
+    cdef size_t total
+    cdef int ended
+    if data == NULL:
+        raise MemoryError()
+    try:
+        ended = fill(self, PyBytes_AS_STRING(<object>data), room, &total)
+    except BaseException:
+        Py_DECREF(<object>data)
+        raise
+    if _PyBytes_Resize(&data, total) < 0:
+        raise MemoryError()
+    whole = <object>data
+    Py_DECREF(whole)
+    if total:
+        deliver_plain(self, whole)
+    return ended_reading(self, ended)
+
+
+cdef int ended_reading(TlsTransport self, int ended) except -1:
+    if ended < 0:
+        self.peer_closed()
+    return ended > 0
+
+
+cdef int deliver_plain(TlsTransport self, object data) except -1:
+    cdef object receive = self.receive    # held: the callback may set another protocol
+    cdef PyObject* result = self.tell(receive, <PyObject*>data)
+    if result == NULL:
+        return self.protocol_failed("data_received")
+    Py_DECREF(<object>result)
+    return 0
+
+
+cdef int read_into_protocol(TlsTransport self) except -1:
+    """One buffer of a BufferedProtocol; 1 if there may be more to read."""
+    cdef Py_buffer view
+    cdef size_t total
+    cdef int ended
+    cdef object hint = -1, count, received = self.received
+    cdef PyObject* buffer = self.tell(self.receive, <PyObject*>hint)
+    cdef PyObject* result
+    if buffer == NULL:
+        self.protocol_failed("get_buffer")
+        return 0
+    owner = <object>buffer
+    Py_DECREF(owner)
+    try:
+        PyObject_GetBuffer(owner, &view, PyBUF_WRITABLE)
+        if view.len == 0:
+            PyBuffer_Release(&view)
+            raise RuntimeError("get_buffer() returned an empty buffer")
+    except BaseException as failure:
+        self.protocol_failed("get_buffer", failure)
+        return 0
+    if self.state != TLS_OPEN:
+        PyBuffer_Release(&view)
+        return 0                  # closed by get_buffer itself
+    try:
+        ended = fill(self, <char*>view.buf, view.len, &total)
+    finally:
+        PyBuffer_Release(&view)
+    if total:
+        count = total
+        result = self.tell(received, <PyObject*>count)
+        if result == NULL:
+            self.protocol_failed("buffer_updated")
+            return 0
+        Py_DECREF(<object>result)
+    return ended_reading(self, ended)
+
+
+cdef bint discard_plain(TlsTransport self) except -1:
+    """Read and drop what nobody wants any more; true once the peer's close_notify was met."""
+    cdef char* scratch = tls_scratch(self.loop)
+    cdef size_t total
+    cdef int ended = 1
+    while ended > 0:
+        ended = fill(self, scratch, TLS_RECORD, &total)
+    return ended < 0
+
+
+cdef char* tls_scratch(Loop loop) except NULL:
+    """Room for one record of plaintext, and behind it TLS_ROOM for ciphertext."""
+    if loop.tls_scratch == NULL:
+        loop.tls_scratch = <char*>PyMem_RawMalloc(TLS_RECORD + TLS_ROOM)
+        if loop.tls_scratch == NULL:
+            raise MemoryError()
+    return loop.tls_scratch
+
+
+# ------------------------------------------------------------------ writing --
+
+cdef int enqueue_plain(TlsTransport self, object data) except -1:
+    """Keep bytes by reference and copy what may change."""
+    if not PyBytes_CheckExact(data):
+        data = PyBytes_FromObject(data)
+    if PyBytes_GET_SIZE(data):
+        out_push(&self.out, data, 0)
+    return 0
+
+
+cdef int write_soon(TlsTransport self) except -1:
+    """Encrypt now if it is much, else in this turn's flush phase."""
+    if self.state == TLS_OPEN and self.out.count:
+        if self.out.size >= LARGE_WRITE or self.out.size > self.high or self.loop.closed:
+            write_plain(self)
+        else:
+            write_later(self)
+    return plain_pressure(self)
+
+
+cdef int write_later(TlsTransport self) except -1:
+    if self.out.count and not self.in_flush:
+        self.in_flush = True
+        self.reactor.flush_later(self)
+    return 0
+
+
+cdef int write_plain(TlsTransport self) except -1:
+    """Encrypt and send what was written, for as long as the transport below takes it."""
+    if self.state != TLS_OPEN and self.state != TLS_CLOSING:
+        return 0
+    try:
+        while self.out.count and not self.lower_is_full and not self.waits_for_peer:
+            encrypt_some(self)
+        relieve_plain_pressure(self)
+        if self.state == TLS_CLOSING and self.out.count == 0:
+            self.shut_down()
+    except BaseException as failure:
+        return self.failed(failure)
+    return 0
+
+
+cdef int encrypt_some(TlsTransport self) except -1:
+    """One batch: encrypted into the loop's scratch buffer, and sent from there."""
+    cdef char* scratch = tls_scratch(self.loop)
+    cdef Chunk* chunk = &self.out.chunks[self.out.head]
+    cdef const char* data = chunk.data
+    cdef size_t size = min(chunk.size, <size_t>TLS_BATCH)
+    cdef ssize_t taken
+    if size < TLS_RECORD and self.out.count > 1:
+        data, size = scratch, out_gather(&self.out, scratch, TLS_RECORD)
+    self.engine.lend(scratch + TLS_RECORD, TLS_ROOM)
+    taken = self.engine.encrypt(data, size)
+    if taken == TLS_WANTS_MORE:
+        self.waits_for_peer = True
+    else:
+        out_consume(&self.out, taken)
+    return send_ciphertext(self)
+
+
+cdef int send_ciphertext(TlsTransport self) except -1:
+    """Hand the engine's output to the transport below."""
+    cdef char* data
+    cdef size_t size
+    cdef PyObject* owner = self.engine.output(&data, &size)
+    cdef StreamTransport stream
+    try:
+        if size == 0:
+            return 0
+        if type(self.lower) is StreamTransport:
+            stream = <StreamTransport>self.lower
+            return send_or_queue(stream, data, size, owner)
+        if self.lower is not None:
+            self.lower.write(
+                <object>owner if owner != NULL else PyBytes_FromStringAndSize(data, size))
+    finally:
+        self.engine.output_taken()
+    return 0
+
+
+cdef int plain_pressure(TlsTransport self) except -1:
+    cdef PyObject* result
+    if self.writing_paused or self.state >= TLS_LOST or waiting_to_leave(self) <= self.high:
+        return 0
+    self.writing_paused = True
+    result = self.tell_protocol("pause_writing", NULL)
+    if result == NULL:
+        return self.protocol_failed("pause_writing")
+    Py_DECREF(<object>result)
+    return 0
+
+
+cdef int relieve_plain_pressure(TlsTransport self) except -1:
+    cdef PyObject* result
+    if not self.writing_paused or waiting_to_leave(self) > self.low:
+        return 0
+    self.writing_paused = False
+    result = self.tell_protocol("resume_writing", NULL)
+    if result == NULL:
+        return self.protocol_failed("resume_writing")
+    Py_DECREF(<object>result)
+    return 0
+
+
+cdef size_t waiting_to_leave(TlsTransport self) except? 0:
+    cdef size_t below = 0
+    if type(self.lower) is StreamTransport:
+        below = (<StreamTransport>self.lower).out.size
+    elif self.lower is not None:
+        below = self.lower.get_write_buffer_size()
+    return self.out.size + below
