@@ -55,7 +55,7 @@ cdef int push_out(StreamTransport self) except -1:
 
 
 cdef int send_or_queue(StreamTransport self, const char* data, size_t size, PyObject* owner) except -1:
-    """Send what the kernel takes of `data` at once and queue the rest; `owner` is its bytes object, or NULL."""
+    """Send what the kernel takes of `data`, whose bytes object is `owner` or NULL; queue the rest."""
     cdef ssize_t sent = 0
     cdef bint tried = self.out.count == 0 and not self.blocked
     if self.state >= STREAM_CLOSING:

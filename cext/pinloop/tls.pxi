@@ -9,8 +9,8 @@
 # handshake's, and from close() to the very end the shutdown's.
 
 cdef enum:
-    TLS_HIGH_WATER = 512 * 1024     # as asyncio
-    TLS_DISCARD_LIMIT = 1024 * 1024 # what a peer may go on sending after our close_notify, bytes
+    TLS_HIGH_WATER = 512 * 1024      # as asyncio
+    TLS_DISCARD_LIMIT = 1024 * 1024  # what a peer may go on sending after our close_notify, bytes
 
 cdef tuple TLS_STATE_NAMES = ("handshaking", "open", "closing", "shutting down", "lost", "closed")
 
@@ -91,7 +91,8 @@ cdef class TlsTransport(Transport):
     def _handshake_timed_out(self):
         if self.state == TLS_HANDSHAKE:
             self.failed(ConnectionAbortedError(
-                f"SSL handshake is taking longer than {self.handshake_timeout} seconds: aborting the connection"))
+                f"SSL handshake is taking longer than {self.handshake_timeout} seconds: "
+                "aborting the connection"))
 
     cdef int step_handshake(self) except -1:
         """Go on with the handshake; when it is done, tell the protocol and read what came with it."""
@@ -272,7 +273,8 @@ cdef class TlsTransport(Transport):
             self.timer = None
         self.state = TLS_CLOSED
         out_clear(&self.out)
-        self.tell_waiter(exception or ConnectionAbortedError("the connection was closed during the TLS handshake"))
+        self.tell_waiter(
+            exception or ConnectionAbortedError("the connection was closed during the TLS handshake"))
         try:
             if self.was_made:
                 # In its context, unless the transport below is in it already.
@@ -480,7 +482,8 @@ cdef class TlsTransport(Transport):
             ssl_object = self.engine.ssl_object
             if name == "ssl_object":
                 return ssl_object
-            self.remember(name, ssl_object.getpeercert() if name == "peercert" else getattr(ssl_object, name)())
+            method = ssl_object.getpeercert if name == "peercert" else getattr(ssl_object, name)
+            self.remember(name, method())
             return self.extra[name]
         return default if self.lower is None else self.lower.get_extra_info(name, default)
 
@@ -488,8 +491,8 @@ cdef class TlsTransport(Transport):
 cdef object errno_of_reset = ECONNRESET
 
 
-cdef TlsRecords make_tls(Loop loop, object protocol, object config, object server_hostname, bint server_side,
-                         object waiter, bint announces):
+cdef TlsRecords make_tls(Loop loop, object protocol, object config, object server_hostname,
+                         bint server_side, object waiter, bint announces):
     """The protocol for a transport below, with a new TLS transport behind it."""
     cdef TlsTransport transport = TlsTransport.__new__(TlsTransport)
     cdef TlsRecords records = TlsRecords.__new__(TlsRecords)

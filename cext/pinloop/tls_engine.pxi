@@ -223,12 +223,13 @@ cdef class MemoryEngine(TlsEngine):
 
 
 cdef TlsEngine tls_engine(object context, bint server_side, object server_hostname, bint portable):
-    """An engine for one connection, the fast one where it works.  Raises what SSLContext.wrap_bio raises."""
+    """An engine for one connection, the fast one where it works.  Raises what wrap_bio raises."""
     cdef MemoryEngine memory
     cdef OpensslEngine direct
     cdef pl_ssl* ssl
     incoming, outgoing = py_ssl.MemoryBIO(), py_ssl.MemoryBIO()
-    ssl_object = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
+    ssl_object = context.wrap_bio(
+        incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
     if not portable and openssl_is_there():
         ssl_socket = ssl_object._sslobj
         of_context = ssl_socket.context
@@ -253,8 +254,9 @@ cdef bint openssl_is_there() except -1:
 
 
 def tls_engine_name():
-    """Which engine new connections get: "openssl", or "memory" where OpenSSL cannot be called directly."""
+    """The engine of new connections: "openssl", or "memory" where OpenSSL cannot be called directly."""
     if py_ssl is None:
         raise RuntimeError("this Python has no ssl module")
     context = py_ssl.SSLContext(py_ssl.PROTOCOL_TLS_CLIENT)
-    return "openssl" if isinstance(tls_engine(context, False, "localhost", False), OpensslEngine) else "memory"
+    engine = tls_engine(context, False, "localhost", False)
+    return "openssl" if isinstance(engine, OpensslEngine) else "memory"

@@ -8,6 +8,7 @@ _core.pxd.
 """
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
@@ -27,6 +28,15 @@ _TaskFactory: TypeAlias = Callable[..., asyncio.Future[Any]]
 # (fd, mask) or (fd, mask, generation)
 _ScriptedEvent: TypeAlias = tuple[int, int] | tuple[int, int, int]
 _ScriptedBatch: TypeAlias = Iterable[_ScriptedEvent] | Callable[[], Iterable[_ScriptedEvent] | None]
+
+@type_check_only
+class _TlsConfig(Protocol):
+    @property
+    def context(self) -> ssl.SSLContext: ...
+    @property
+    def handshake_timeout(self) -> float: ...
+    @property
+    def shutdown_timeout(self) -> float: ...
 
 @type_check_only
 class _TransportOwner(Protocol):
@@ -252,6 +262,98 @@ class AddressCache:
 class ReceiveBuffers:
     """Where a batch of datagrams lands: room for the largest that there are."""
 
+class TlsEngine:
+    """What TlsTransport needs of TLS."""
+
+@final
+class OpensslEngine(TlsEngine): ...
+
+@final
+class MemoryEngine(TlsEngine): ...
+
+@final
+class TlsRecords:
+    """The protocol that the transport below a TlsTransport sees."""
+
+    def connection_made(self, transport: Any) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool: ...
+    def connection_lost(self, exception: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+@final
+class TlsTransport(Transport):
+    """A TLS connection (RFC 8446, RFC 5246).  Stands in for asyncio.Transport, `isinstance` included."""
+
+    def abort(self) -> None:
+        """Close at once, dropping what was not sent; `connection_lost(None)` follows."""
+    def close(self) -> None:
+        """Stop delivering, send what was written and close_notify, then close; `connection_lost` follows.
+
+        The peer's close_notify is awaited, for up to `ssl_shutdown_timeout` seconds in all; a
+        peer that goes on sending data instead is cut off.
+        """
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what happens from now on to another protocol."""
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The current protocol; None once the connection is closed."""
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`; the peer is held up by TCP's own flow control."""
+    def resume_reading(self) -> None:
+        """Deliver again."""
+    def is_reading(self) -> bool:
+        """Whether bytes that arrive are delivered."""
+    def write(self, data: ReadableBuffer) -> None:
+        """Send bytes-like `data`, without blocking; small writes of one turn share a TLS record.
+
+        Raises TypeError for what is not bytes-like.  On a connection that is closed or lost
+        it does nothing (the fifth time it logs a warning).
+        """
+    def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None:
+        """Send several bytes-like objects, in as few TLS records as they fit."""
+    def write_eof(self) -> None:
+        """Not possible with TLS: raises NotImplementedError."""
+    def can_write_eof(self) -> bool:
+        """False: a TLS connection cannot be closed by halves."""
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """When `pause_writing` (above `high` bytes waiting) and `resume_writing` (at `low`) are called.
+
+        The defaults are high = 4 * low, or 512 KiB, and low = high // 4.  Raises
+        ValueError unless high >= low >= 0.
+        """
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """(low, high), in bytes."""
+    def get_write_buffer_size(self) -> int:
+        """Bytes written that have not left yet, encrypted or not."""
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """'sslcontext'; once the handshake is done 'ssl_object', 'peercert', 'cipher', 'compression'.
+
+        All else ('peername', 'socket', ...) is asked of the transport below.
+        """
+
+def tls_engine_name() -> str:
+    """The engine of new connections: "openssl", or "memory" where OpenSSL cannot be called directly."""
+
+def tls_transport(
+    loop: Loop,
+    protocol: asyncio.BaseProtocol,
+    config: _TlsConfig,
+    server_hostname: str | None,
+    server_side: bool,
+    waiter: asyncio.Future[None] | None,
+    announces: bool,
+    early: bytes = b"",
+) -> tuple[asyncio.Transport, TlsRecords]:
+    """A TLS transport and the protocol to be given to the transport below it.
+
+    `config` has `context`, `handshake_timeout` and `shutdown_timeout` (seconds).  `waiter` is
+    done, or fails, with the handshake; `announces` says whether `protocol.connection_made` is
+    called then.  `early` is ciphertext received already.
+    """
+
 @final
 class Listener(Watcher):
     """Accepts connections on `sock` and makes a transport, with a protocol of `factory`, for each."""
@@ -262,6 +364,7 @@ class Listener(Watcher):
         sock: socket,
         factory: Callable[[], asyncio.BaseProtocol],
         server: _TransportOwner | None,
+        tls: _TlsConfig | None = None,
     ) -> None: ...
     def start(self) -> None:
         """Accept from now on."""
@@ -275,12 +378,12 @@ def stream_transport(
     loop: Loop,
     sock: socket,
     protocol: asyncio.BaseProtocol,
-    waiter: asyncio.Future[None],
+    waiter: asyncio.Future[None] | None,
     server: _TransportOwner | None = None,
 ) -> asyncio.Transport:
     """The transport of a connected, non-blocking `sock`, which it owns from now on.
 
-    connection_made is called in the next turn; then `waiter` (a future) is done.
+    connection_made is called in the next turn; then `waiter` (a future, or None) is done.
     """
 
 def datagram_transport(
@@ -396,6 +499,8 @@ class Loop(Reactor):
         """Run turns until `stop`.  The caller has made this the running loop."""
     def _close(self) -> None:
         """Drop what is scheduled and watched; the kernel objects go back."""
+    def _set_portable_tls(self, portable: bool) -> None:
+        """Have new TLS connections use ssl.MemoryBIO even where OpenSSL can be called directly."""
     def _set_debug(self, enabled: bool) -> None: ...
     def _check_closed(self) -> None: ...
     @property

@@ -151,6 +151,7 @@ async def start_tls(
     """See Loop.start_tls."""
     check_context(sslcontext)
     config = tls_config(sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout)
+    assert config is not None
     if not getattr(transport, "_start_tls_compatible", False):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     shaken = loop.create_future()

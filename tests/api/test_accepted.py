@@ -81,55 +81,11 @@ def test_a_protocol_factory_that_raises_closes_the_socket(loop: Loop) -> None:
         assert theirs.recv(1) == b""
 
 
-@only_pinloop  # not there yet
-def test_tls_is_not_there_yet(loop: Loop) -> None:
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with socket.socket() as sock, pytest.raises(NotImplementedError, match="connect_accepted_socket"):
-        loop.run_until_complete(loop.connect_accepted_socket(Recorder, sock, ssl=context))
-
-
-# ------------------------------------------------------------------------------------------
-
-# Everything of asyncio's abstract loop that is a coroutine, with arguments that would do.
-COROUTINES: dict[str, Callable[[Loop, socket.socket], Any]] = {
-    "connect_read_pipe": lambda loop, sock: loop.connect_read_pipe(asyncio.Protocol, sock),
-    "connect_write_pipe": lambda loop, sock: loop.connect_write_pipe(asyncio.BaseProtocol, sock),
-    "create_datagram_endpoint": lambda loop, sock: loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
-    ),
-    "create_unix_connection": lambda loop, sock: loop.create_unix_connection(asyncio.Protocol, "/nonesuch"),
-    "create_unix_server": lambda loop, sock: loop.create_unix_server(asyncio.Protocol, "/nonesuch"),
-    "sendfile": lambda loop, sock: loop.sendfile(None, None),  # type: ignore[arg-type]
-    "sock_accept": lambda loop, sock: loop.sock_accept(sock),
-    "sock_recv": lambda loop, sock: loop.sock_recv(sock, 1),
-    "sock_recv_into": lambda loop, sock: loop.sock_recv_into(sock, bytearray(1)),
-    "sock_recvfrom": lambda loop, sock: loop.sock_recvfrom(sock, 1),
-    "sock_recvfrom_into": lambda loop, sock: loop.sock_recvfrom_into(sock, bytearray(1)),
-    "sock_sendall": lambda loop, sock: loop.sock_sendall(sock, b"x"),
-    "sock_sendfile": lambda loop, sock: loop.sock_sendfile(sock, None),  # type: ignore[arg-type]
-    "sock_sendto": lambda loop, sock: loop.sock_sendto(sock, b"x", ("127.0.0.1", 1)),
-    "start_tls": lambda loop, sock: loop.start_tls(None, None, None),  # type: ignore[arg-type]
-    "subprocess_exec": lambda loop, sock: loop.subprocess_exec(asyncio.SubprocessProtocol, "true"),
-    "subprocess_shell": lambda loop, sock: loop.subprocess_shell(asyncio.SubprocessProtocol, "true"),
-}
-
-
-@only_pinloop  # not there yet
-@pytest.mark.parametrize("method", COROUTINES)
-def test_a_method_not_there_yet_says_its_name(loop: Loop, method: str) -> None:
-    with socket.socket() as sock, pytest.raises(NotImplementedError, match=rf"\b{method}\(\)"):
-        loop.run_until_complete(COROUTINES[method](loop, sock))
-
-
-@only_pinloop  # not there yet
-def test_every_other_method_of_the_abstract_loop_is_there(loop: Loop) -> None:
+@only_pinloop  # asyncio's loops inherit some of them
+def test_every_method_of_the_abstract_loop_is_there(loop: Loop) -> None:
     missing = [
         name
         for name in dir(asyncio.AbstractEventLoop)
-        if not name.startswith("_")
-        and getattr(type(loop), name) is getattr(asyncio.AbstractEventLoop, name)
-        and name not in COROUTINES
+        if not name.startswith("_") and getattr(type(loop), name) is getattr(asyncio.AbstractEventLoop, name)
     ]
     assert missing == []

@@ -355,12 +355,6 @@ def test_an_unknown_keyword_is_refused(loop: Loop) -> None:
         loop.run_until_complete(loop.create_connection(Recorder, "localhost", 80, colour="red"))
 
 
-@only_pinloop  # not there yet
-def test_tls_is_not_there_yet(loop: Loop) -> None:
-    with pytest.raises(NotImplementedError, match="create_connection"):
-        loop.run_until_complete(loop.create_connection(Recorder, "localhost", 80, ssl=True))
-
-
 def test_a_protocol_factory_that_raises_leaves_nothing_open(run: Run) -> None:
     def factory() -> asyncio.Protocol:
         raise ZeroDivisionError("mine")

@@ -419,15 +419,6 @@ def test_options_of_tls_without_tls_are_refused(loop: Loop, option: str) -> None
         loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0, **{option: 1.0}))
 
 
-@only_pinloop  # not there yet
-def test_tls_is_not_there_yet(loop: Loop) -> None:
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with pytest.raises(NotImplementedError, match="create_server"):
-        loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0, ssl=context))
-
-
 def test_cancelled_while_it_looks_up_it_leaves_nothing_open(loop: Loop) -> None:
     async def getaddrinfo(*_: Any, **__: Any) -> Any:
         await asyncio.sleep(0)
