@@ -121,6 +121,7 @@ cdef class Reactor:
     cdef int64_t last_poll       # ns; 0: not yet asked since the poll
     cdef int turns               # made since the last poll
     cdef int turns_to_clock      # turns that may pass before the clock is read again
+    cdef bint sent               # something was sent since the last poll
 
     cdef int setup(self, Poller poller) except -1
     cdef void teardown(self) noexcept
@@ -256,6 +257,7 @@ cdef class Transport(Watcher):
     cdef object protocol
     cdef object context          # every callback of the protocol runs in it
     cdef dict extra              # of get_extra_info: what was made or set when it was first asked for
+    cdef dict __dict__           # NULL until somebody sets an attribute of their own
 
     @cython.final
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept

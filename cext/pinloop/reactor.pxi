@@ -189,6 +189,7 @@ cdef class Reactor:
     cdef int flush(self) except -1:
         cdef size_t batch = ring_count(&self.flushing)
         cdef PyObject* entry
+        self.sent |= batch != 0
         while batch:
             batch -= 1
             entry = ring_pop(&self.flushing)
@@ -212,6 +213,7 @@ cdef class Reactor:
         finally:
             inbox_wake_up(&self.inbox)
         self.polls += 1
+        self.sent = False
         self.turns = 0
         self.turns_to_clock = 0
         return 0
@@ -243,11 +245,13 @@ cdef class Reactor:
     cdef bint may_skip_poll(self) noexcept:
         """Work is ready and the kernel was asked a moment ago.
 
+        Not when this turn sent something: the other end may be in this process, and what
+        was written before a turn is there to be read in the next, as with asyncio.
         The clock itself is only read as often as the pace of the chain calls for: the
         next look is half-way, in turns, to the time at which a poll will be due.
         """
         cdef int64_t now, elapsed
-        if self.stopping or (ring_count(&self.ready) == 0 and ring_count(&self.flushing) == 0):
+        if self.stopping or self.sent or (ring_count(&self.ready) == 0 and ring_count(&self.flushing) == 0):
             return False
         self.turns += 1
         if self.turns == 1:

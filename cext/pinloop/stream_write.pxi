@@ -47,6 +47,7 @@ cdef int push_out(StreamTransport self) except -1:
     if not self.blocked and self.state != STREAM_NEW:
         # A closed loop has no flush phase any more: what can still leave leaves now.
         if self.out.size >= LARGE_WRITE or self.out.size > self.high or self.loop.closed:
+            self.reactor.sent = True
             send_queue(self)
         elif not self.in_flush:
             self.in_flush = True

@@ -1,0 +1,76 @@
+"""What asyncio does without any document's promise, and what programs have come to rely on."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.support import Recorder
+
+Run = Callable[..., Any]
+
+
+async def pair() -> tuple[tuple[asyncio.Transport, Recorder], tuple[asyncio.Transport, Recorder]]:
+    """Two transports joined by a socket pair, with their protocols."""
+    loop = asyncio.get_running_loop()
+    one, other = socket.socketpair()
+    return (
+        await loop.create_connection(Recorder, sock=one),
+        await loop.create_connection(Recorder, sock=other),
+    )
+
+
+async def hang_up(*ends: tuple[asyncio.Transport, Recorder]) -> None:
+    for transport, protocol in ends:
+        transport.close()
+        await protocol.lost
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_is_written_arrives_two_turns_later(run: Run, size: int) -> None:
+    # Tests of protocols count turns, with work ready in each of them.
+    async def main() -> None:
+        near, far = await pair()
+        busy = asyncio.ensure_future(forever())
+        for n in range(1, 20):
+            near[0].write(bytes(size))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert len(far[1].data) == n * size
+        busy.cancel()
+        await hang_up(near, far)
+
+    async def forever() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    run(main())
+
+
+def test_a_method_of_one_transport_can_be_replaced(run: Run) -> None:
+    async def main() -> None:
+        near, far = await pair()
+        kept: list[bytes] = []
+        near[0].write = kept.append  # type: ignore[method-assign, assignment]
+        near[0].write(b"never sent")
+        del near[0].write
+        near[0].write(b"sent")
+        assert await far[1].receive(4) == b"sent"
+        assert kept == [b"never sent"]
+        await hang_up(near, far)
+
+    run(main())
+
+
+def test_a_transport_carries_what_others_note_on_it(run: Run) -> None:
+    async def main() -> None:
+        near, far = await pair()
+        near[0].note = near  # type: ignore[attr-defined]
+        assert near[0].note is near  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError):
+            far[0].note  # type: ignore[attr-defined]  # noqa: B018
+        await hang_up(near, far)
+
+    run(main())
