@@ -4,6 +4,10 @@ While a loop runs in the main thread, CPython's wake-up fd is a pipe that the lo
 whenever a signal arrives, also just before the poll begins, the poll ends. Then the Python
 handler runs, in the main thread, and schedules the callback. Signals of one kind that are
 pending together are told once, as POSIX has it.
+
+Whoever puts another Python handler in place of the loop's does not take its callbacks away, as
+with asyncio: the pipe holds the number of each signal, and a number that comes without a call
+of the loop's handler is told from there.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ class Signals:
         self._handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]] = {}
         self._pipe: tuple[int, int] | None = None
         self._previous: int | None = None  # the wake-up fd before ours, while ours is set
+        self._told: set[int] = set()  # scheduled by the handler; their numbers are in the pipe still
 
     def enter(self) -> None:
         """The loop begins to run: make sure that any signal ends its poll."""
@@ -61,7 +66,9 @@ class Signals:
         current = signal.set_wakeup_fd(self._previous)
         if current != self._pipe[1]:  # somebody replaced ours meanwhile: theirs stays
             signal.set_wakeup_fd(current)
+        self._drain()
         self._previous = None
+        self._told.clear()
 
     def add(self, sig: int, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         """See Loop.add_signal_handler."""
@@ -105,6 +112,11 @@ class Signals:
                 os.close(fd)
 
     def _arrived(self, sig: int, frame: FrameType | None) -> None:
+        if self._previous is not None:
+            self._told.add(sig)
+        self._tell(sig)
+
+    def _tell(self, sig: int) -> None:
         if sig in self._handlers and not self._loop.is_closed():
             callback, args, context = self._handlers[sig]
             self._loop.call_soon_threadsafe(callback, *args, context=context)
@@ -112,9 +124,15 @@ class Signals:
     def _drain(self) -> None:
         assert self._pipe is not None
         try:
-            os.read(self._pipe[0], 4096)
+            numbers = set(os.read(self._pipe[0], 4096))
         except BlockingIOError:
-            pass
+            return
+        # The handler of each of them has run by now: handlers come before the next line of Python.
+        for sig in numbers:
+            if sig in self._told:
+                self._told.discard(sig)
+            else:
+                self._tell(sig)
 
 
 def _check_signal(sig: object) -> None:

@@ -76,6 +76,35 @@ def test_a_signal_while_the_loop_does_not_run_is_delivered_by_the_next_run(
     loop.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_a_signal_is_told_once_also_across_runs(loop: asyncio.AbstractEventLoop) -> None:
+    got: list[int] = []
+    loop.add_signal_handler(signal.SIGUSR1, got.append, 1)
+    # In the last turn: its number is in the pipe when the loop stops.
+    loop.call_soon(kill_self)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    run_until(loop, lambda: got)
+    for _ in range(3):
+        turn(loop)
+    assert got == [1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_another_python_handler_does_not_take_the_callback_away(loop: asyncio.AbstractEventLoop) -> None:
+    # Servers put handlers of their own in place for as long as they serve.
+    got: list[str] = []
+    loop.add_signal_handler(signal.SIGUSR1, got.append, "the loop's")
+    ours = signal.signal(signal.SIGUSR1, lambda sig, frame: got.append("the server's"))
+    loop.call_soon(kill_self)
+    run_until(loop, lambda: len(got) == 2)
+    signal.signal(signal.SIGUSR1, ours)
+    loop.call_soon(kill_self)
+    run_until(loop, lambda: len(got) == 3)
+    turn(loop)
+    assert got == ["the server's", "the loop's", "the loop's"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
 def test_a_second_handler_replaces_the_first(loop: asyncio.AbstractEventLoop) -> None:
     got: list[int] = []
     loop.add_signal_handler(signal.SIGUSR1, got.append, 1)
