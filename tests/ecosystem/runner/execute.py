@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import time
@@ -70,7 +68,6 @@ def run(setting: Setting, loop: str, label: str, only: set[str] | None = None) -
     deadline = began + setting.suite.suite_minutes * 60
     logs = setting.place.folder / "logs"
     logs.mkdir(exist_ok=True)
-    logs.chmod(0o777)
     for turn in range(MOST_RESUMPTIONS + 1):
         stem = logs / f"{label}-{loop}-{turn}"
         ending = one_process(setting, loop, stem, only, set(result.tests), deadline)
@@ -103,10 +100,11 @@ def one_process(
         )
     )
     log.unlink(missing_ok=True)
+    arguments = [argument.format_map(setting.environment) for argument in suite.arguments]
     command = [str(setting.place.python), "-m", "pytest", "-p", "pinloop_ecosystem", "-o", "addopts="]
     command += ["-p", "no:cacheprovider", f"--timeout={suite.test_seconds}", "--color=no", "-q", "-rN"]
     command += ["--continue-on-collection-errors", f"--rootdir={setting.place.tree}"]
-    command += [*suite.arguments, *setting.extra, *suite.tests]
+    command += [*arguments, *setting.extra, *suite.tests]
     path = [str(PLUGIN)] if setting.pinloop.suffix == ".whl" else [str(PLUGIN), str(setting.pinloop)]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PINLOOP_"))},
@@ -125,25 +123,11 @@ def one_process(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **identity(suite, setting.place, environment),
         )
         try:
             return watch(process, log, suite, deadline)
         finally:
             kill_group(process)
-
-
-def identity(suite: Suite, place: Place, environment: dict[str, str]) -> dict[str, Any]:
-    """Arguments of Popen for a user with few rights, for what refuses to run as root."""
-    if not suite.unprivileged or os.geteuid() != 0:
-        return {}
-    home = place.folder / "home"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir()
-    nobody = pwd.getpwnam("nobody")
-    os.chown(home, nobody.pw_uid, nobody.pw_gid)
-    environment.update(HOME=str(home), USER="nobody", LOGNAME="nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
 def watch(process: subprocess.Popen[bytes], log: Path, suite: Suite, deadline: float) -> str:

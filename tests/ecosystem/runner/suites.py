@@ -33,6 +33,7 @@ class Suite:
     tests: tuple[str, ...] = ("tests",)
     """What pytest is given, seen from the root of the source tree."""
     arguments: tuple[str, ...] = ()
+    """More for pytest; {REDIS_URL} and other names stand for what the servers put into the environment."""
     environment: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     """Folders and files of the tree taken away: they would be imported in place of what is installed."""
@@ -45,40 +46,200 @@ class Suite:
     servers: tuple[str, ...] = ()
     place: str = "asyncio"
     """Whose place the loop takes: asyncio's, or also uvloop's."""
-    unprivileged: bool = False
-    """Whether root's rights are given up first."""
     pytest: str = "pytest==9.2.0"
     test_seconds: int = 30
     suite_minutes: int = 20
     smoke: bool = False
 
 
+NOT_TRIO = {"*[[]trio*": "trio's loop, not asyncio's", "*-trio*": "trio's loop, not asyncio's"}
+
 SUITES = (
+    Suite(
+        name="aiofiles",
+        version="25.1.0",
+        source=Sdist("aiofiles"),
+        requirements=("aiofiles=={version}", "pytest-asyncio==1.5.0"),
+        remove=("src",),
+    ),
+    Suite(
+        name="aiohttp",
+        version="3.14.5",
+        source=Sdist("aiohttp"),
+        requirements=(
+            "aiohttp=={version}",
+            "aiodns",
+            "blockbuster",
+            "Brotli",
+            "freezegun",
+            "gunicorn",
+            "isal; python_version < '3.14'",
+            "pkgconfig",
+            "proxy.py >= 2.4.4rc5",
+            "pytest-codspeed",
+            "pytest-mock",
+            "python-on-whales",
+            "trustme",
+            "zlib_ng",
+        ),
+        arguments=(
+            "-m",
+            "not dev_mode and not autobahn and not internal",
+            "--ignore-glob=tests/test_benchmarks_*",
+        ),
+        remove=("aiohttp",),
+        suite_minutes=40,
+    ),
+    Suite(
+        name="anyio",
+        version="4.16.0",
+        source=Sdist("anyio"),
+        requirements=(
+            "anyio=={version}",
+            "blockbuster >= 1.5.29",
+            "hypothesis",
+            "psutil",
+            "pytest-mock",
+            "trustme",
+            "truststore",
+        ),
+        arguments=("-m", "not network"),
+        remove=("src",),
+        deselect=NOT_TRIO,
+    ),
+    Suite(
+        name="asyncpg",
+        version="0.32.0",
+        source=Sdist("asyncpg"),
+        requirements=("asyncpg=={version}", "distro"),
+        arguments=("--ignore=tests/test__sourcecode.py",),
+        remove=("asyncpg",),
+        servers=("postgresql",),
+    ),
+    Suite(
+        name="httpcore",
+        version="1.0.9",
+        source=Sdist("httpcore"),
+        requirements=(
+            "httpcore[asyncio,http2,socks,trio]=={version}",
+            "pytest-httpbin",
+            "pytest-trio",
+            "trustme",
+        ),
+        tests=("tests/_async", "tests/test_cancellations.py"),
+        remove=("httpcore",),
+        deselect=NOT_TRIO,
+    ),
+    Suite(
+        name="httpx",
+        version="0.28.1",
+        source=Sdist("httpx"),
+        requirements=(
+            "httpx[brotli,cli,http2,socks,zstd]=={version}",
+            "chardet==5.2.0",
+            "cryptography",
+            "trio",
+            "trustme",
+            "uvicorn==0.54.0",
+        ),
+        remove=("httpx",),
+        deselect=NOT_TRIO,
+    ),
+    Suite(
+        name="hypercorn",
+        version="0.18.0",
+        source=Sdist("hypercorn"),
+        requirements=(
+            "hypercorn[trio]=={version}",
+            "httpx",
+            "hypothesis",
+            "mock",
+            "pytest-asyncio==1.5.0",
+            "pytest-trio",
+        ),
+        remove=("src",),
+        arguments=("--ignore=tests/trio",),
+    ),
+    Suite(
+        name="pytest-asyncio",
+        version="1.5.0",
+        source=Sdist("pytest-asyncio"),
+        requirements=("pytest-asyncio=={version}", "hypothesis"),
+        remove=("pytest_asyncio",),
+    ),
+    Suite(
+        name="redis-py",
+        version="8.1.0",
+        source=Sdist("redis"),
+        requirements=(
+            "redis=={version}",
+            "aiohttp",
+            "cryptography",
+            "numpy",
+            "opentelemetry-api",
+            "opentelemetry-exporter-otlp-proto-http",
+            "opentelemetry-sdk",
+            "pybreaker",
+            "pytest-asyncio==1.5.0",
+            "redis-entraid==1.2.1",
+            "ujson",
+            "xxhash",
+        ),
+        tests=("tests/test_asyncio",),
+        arguments=(
+            "--redis-url={REDIS_URL}",
+            "-m",
+            "not onlycluster and not redismod and not cp_integration and not multidb_integration",
+            "--ignore=tests/test_asyncio/test_scenario",
+        ),
+        remove=("redis",),
+        servers=("redis",),
+    ),
+    Suite(
+        name="tornado",
+        version="6.6.1",
+        source=Sdist("tornado"),
+        # Its tests are part of the package; the installed one is made from the source distribution too.
+        requirements=("--no-binary=tornado", "tornado=={version}", "pycurl"),
+        tests=("--pyargs", "tornado.test"),
+        remove=("tornado",),
+        ini="python_files = *_test.py\n",
+    ),
     Suite(
         name="uvicorn",
         version="0.54.0",
         source=Sdist("uvicorn"),
         requirements=(
             "uvicorn=={version}",
+            "a2wsgi==1.10.10",
+            "anyio",
+            "cryptography",
             "httptools==0.9.0",
-            "websockets==16.1.1",
-            "wsproto==1.3.2",
+            "httpx2",
+            "pytest-codspeed",
+            "pytest-mock==3.15.1",
             "python-dotenv",
             "PyYAML",
-            "watchfiles",
-            "httpx2",
-            "a2wsgi==1.10.10",
             "trustme==1.2.1",
-            "cryptography",
-            "pytest-mock==3.15.1",
-            "pytest-codspeed",
-            "anyio",
+            "watchfiles",
+            "websockets==16.1.1",
+            "wsproto==1.3.2",
         ),
         arguments=("--ignore=tests/benchmarks",),
         remove=("uvicorn",),
         deselect={
             "tests/test_auto_detection.py::test_loop_auto": "it asks for a class from asyncio's own module"
         },
+    ),
+    Suite(
+        name="uvloop",
+        version="0.23.0",
+        source=Sdist("uvloop"),
+        requirements=("uvloop=={version}", "aiohttp", "psutil", "pyOpenSSL~=26.4.0"),
+        arguments=("--ignore=tests/test_sourcecode.py",),
+        remove=("uvloop",),
+        place="uvloop",
+        deselect={"*::Test_AIO*": "the same tests for asyncio's own loop", "*::Test_*_AIO*": "the same"},
     ),
     Suite(
         name="websockets",
