@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 cdef extern from "compat.h" nogil:
     const int EAGAIN, EWOULDBLOCK, EINTR, EEXIST, ENOENT, EBADF, EPERM, ENOSYS, EINVAL
     const int EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO
-    const int EPIPE, ECONNRESET, ENOTCONN
+    const int EPIPE, ECONNRESET, ENOTCONN, EIO, ECHILD, ESRCH
 
     ctypedef unsigned int socklen_t
 
@@ -74,8 +74,18 @@ cdef extern from "compat.h" nogil:
     uint16_t htons(uint16_t value)
     uint32_t htonl(uint32_t value)
     int close(int fd)
+    ssize_t read(int fd, void* buffer, size_t size)
+    ssize_t write(int fd, const void* buffer, size_t size)
+    ssize_t writev(int fd, const iovec* vectors, int count)
+    int fcntl(int fd, int command, ...)
+    const int F_DUPFD_CLOEXEC
 
     int pl_accept(int fd, sockaddr_storage* address, socklen_t* size)
+    int pl_set_nonblocking(int fd)
+    bint pl_hung_up(int fd)
+    int pl_reap(int pidfd, int pid, int* code)
+    bint pl_is_running(int pidfd, int pid)
+    int pl_signal_child(int pidfd, int sig)
     int pl_wake_open(int* rfd, int* wfd)
     void pl_wake_write(int wfd)
     void pl_wake_drain(int rfd)

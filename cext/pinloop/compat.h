@@ -17,14 +17,19 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 #include <time.h>
@@ -200,6 +205,76 @@ static inline int pl_send_many(int fd, pl_mmsghdr *messages, int count, int *err
 #endif
 #define PL_UNIX_HEADER offsetof(struct sockaddr_un, sun_path)
 #define PL_UNIX_ROOM sizeof(((struct sockaddr_un *)0)->sun_path)
+
+/* ----------------------------------------------------------------- pipes -- */
+
+static inline int pl_set_nonblocking(int fd) {
+    int on = 1;
+    return ioctl(fd, FIONBIO, &on);      /* one call where fcntl takes two */
+}
+
+/* Whether the reading end behind `fd`, the writing end of a pipe or a socket, is gone.
+ * Readable alone does not say so: a FIFO opened for both, or a socket whose peer talks,
+ * is that too. */
+static inline int pl_hung_up(int fd) {
+    struct pollfd polled = {fd, 0, 0};
+    char byte;
+    if (poll(&polled, 1, 0) < 0) return 0;
+    if (polled.revents) return 1;        /* POLLERR or POLLHUP: nothing else was left to tell */
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;    /* ENOTSOCK for a pipe */
+}
+
+/* -------------------------------------------------------------- processes -- */
+
+/* Takes the exit status of the child behind a pidfd: 1 and *code (negative: the signal
+ * that ended it); 0 while it runs; -1 with ECHILD if somebody else took it.  By pidfd and
+ * not by number, since then the number may be another child's already; kernels before 5.4
+ * know only the number. */
+#define PL_P_PIDFD ((idtype_t)3)         /* P_PIDFD, which older headers lack */
+static inline int pl_reap(int pidfd, int pid, int *code) {
+#if defined(__linux__)
+    siginfo_t info;
+    int status, result;
+    memset(&info, 0, sizeof info);
+    if (waitid(PL_P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) == 0) {
+        if (info.si_pid == 0) return 0;
+        *code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+        return 1;
+    }
+    if (errno != EINVAL) return -1;
+    result = (int)waitpid(pid, &status, WNOHANG);
+    if (result <= 0) return result;
+    *code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return 1;
+#else
+    (void)pidfd; (void)pid; (void)code; errno = ENOSYS; return -1;
+#endif
+}
+
+/* Whether that child has not exited yet; its status is left. */
+static inline int pl_is_running(int pidfd, int pid) {
+#if defined(__linux__)
+    siginfo_t info;
+    int options = WEXITED | WNOHANG | WNOWAIT;
+    memset(&info, 0, sizeof info);
+    if (waitid(PL_P_PIDFD, (id_t)pidfd, &info, options) < 0 &&
+        (errno != EINVAL || waitid(P_PID, (id_t)pid, &info, options) < 0)) return 0;
+    return info.si_pid == 0;
+#else
+    (void)pidfd; (void)pid; return 0;
+#endif
+}
+
+static inline int pl_signal_child(int pidfd, int sig) {
+#if defined(__linux__)
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0);
+#else
+    (void)pidfd; (void)sig; errno = ENOSYS; return -1;
+#endif
+}
 
 /* ----------------------------------------------------------- time, forks -- */
 

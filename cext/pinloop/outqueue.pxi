@@ -91,22 +91,35 @@ cdef void out_forget_room(OutQueue* out) noexcept:
         out.capacity = FIRST_CHUNKS
 
 
-cdef ssize_t out_send(OutQueue* out, int fd, size_t* offered) noexcept nogil:
-    """One system call's worth of the queue; the bytes taken of those offered, or -1 with errno set."""
-    cdef iovec vectors[MAX_IOVECS]
-    cdef msghdr message
+cdef inline int out_vectors(OutQueue* out, iovec* vectors, size_t* offered) noexcept nogil:
+    """Point `vectors` at the front of the queue; how many, and the bytes in them."""
     cdef Chunk* chunk = &out.chunks[out.head]
-    cdef int i, n
-    if out.count == 1:
-        offered[0] = chunk.size
-        return send(fd, chunk.data, chunk.size, MSG_NOSIGNAL)
-    n = min(out.count, <int>MAX_IOVECS)
+    cdef int n = min(out.count, <int>MAX_IOVECS)
+    cdef int i
     offered[0] = 0
     for i in range(n):
         vectors[i].iov_base = chunk[i].data
         vectors[i].iov_len = chunk[i].size
         offered[0] += chunk[i].size
+    return n
+
+
+cdef ssize_t out_send(OutQueue* out, int fd, size_t* offered) noexcept nogil:
+    """One system call's worth of the queue; the bytes taken of those offered, or -1 with errno set."""
+    cdef iovec vectors[MAX_IOVECS]
+    cdef msghdr message
+    cdef Chunk* chunk = &out.chunks[out.head]
+    if out.count == 1:
+        offered[0] = chunk.size
+        return send(fd, chunk.data, chunk.size, MSG_NOSIGNAL)
     memset(&message, 0, sizeof(message))
     message.msg_iov = vectors
-    message.msg_iovlen = n
+    message.msg_iovlen = out_vectors(out, vectors, offered)
     return sendmsg(fd, &message, MSG_NOSIGNAL)
+
+
+cdef ssize_t out_write(OutQueue* out, int fd, size_t* offered) noexcept nogil:
+    """The same for an fd that need not be a socket's."""
+    cdef iovec vectors[MAX_IOVECS]
+    cdef int n = out_vectors(out, vectors, offered)
+    return writev(fd, vectors, n)

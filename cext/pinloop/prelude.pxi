@@ -7,6 +7,7 @@ import operator
 import os
 import reprlib
 import socket as _socket
+import stat
 import sys
 import traceback
 import types

@@ -77,6 +77,7 @@ for _type in (
     Transport, StreamTransport,
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
+    PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
 ):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)

@@ -398,6 +398,112 @@ def datagram_transport(
     connection_made is called in the next turn; then `waiter` (a future) is done.
     """
 
+@disjoint_base
+class PipeTransport(Transport):
+    """What the transports of both directions share."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """'pipe' (the file object or socket it was made of), or `default`."""
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        """The current protocol; None once the pipe is closed."""
+    def __del__(self) -> None: ...
+
+@final
+class ReadPipeTransport(PipeTransport):
+    """The reading end of a pipe.  Stands in for asyncio.ReadTransport, `isinstance` included."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what happens from now on to another protocol."""
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`; the writer is held up once the pipe is full."""
+    def resume_reading(self) -> None:
+        """Deliver again."""
+    def is_reading(self) -> bool:
+        """Whether bytes that arrive are delivered."""
+    def close(self) -> None:
+        """Stop reading and close the pipe; `connection_lost(None)` follows."""
+    def _drain(self) -> None:
+        """Hand over what waits already; bounded, since a descendant of the writer may write on."""
+
+@final
+class WritePipeTransport(PipeTransport):
+    """The writing end of a pipe.  Stands in for asyncio.WriteTransport, `isinstance` included."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what happens from now on to another protocol."""
+    def write(self, data: ReadableBuffer) -> None:
+        """Write bytes-like `data`, without blocking: what the kernel does not take is queued.
+
+        Raises TypeError for what is not bytes-like.  On a pipe that is closed or lost it
+        does nothing (the fifth time it logs a warning).
+        """
+    def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None:
+        """Write several bytes-like objects, as one."""
+    def write_eof(self) -> None:
+        """Close the pipe once all that was written has left: the reader sees the end."""
+    def can_write_eof(self) -> bool:
+        """True: closing the pipe is what its reader takes for the end."""
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """When `pause_writing` (above `high` bytes queued) and `resume_writing` (at `low`) are called.
+
+        The defaults are high = 4 * low, or 64 KiB, and low = high // 4.  Raises
+        ValueError unless high >= low >= 0.
+        """
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """(low, high), in bytes."""
+    def get_write_buffer_size(self) -> int:
+        """Bytes written that have not left yet."""
+    def close(self) -> None:
+        """Write what is queued, then close the pipe; `connection_lost(None)` follows."""
+    def abort(self) -> None:
+        """Close at once, dropping what was not written; `connection_lost(None)` follows."""
+
+def read_pipe_transport(
+    loop: Loop,
+    pipe: Any,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None],
+) -> asyncio.ReadTransport:
+    """The transport of the reading end `pipe` (a file object or socket), which it owns from now on.
+
+    connection_made is called in the next turn; then `waiter` (a future) is done.  Raises
+    ValueError for what is not a pipe, a socket or a character device.
+    """
+
+def write_pipe_transport(
+    loop: Loop,
+    pipe: Any,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None],
+) -> asyncio.WriteTransport:
+    """The same for a writing end."""
+
+# ------------------------------------------------------------------ processes --
+
+@final
+class ChildWatcher(Watcher):
+    """A child process that the loop watches.  Made by `watch_child`."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send signal number `sig` to the child.
+
+        Raises ProcessLookupError if it was waited for already, PermissionError if it
+        runs as somebody else now, OSError (EINVAL) for what is no signal.
+        """
+    def is_running(self) -> bool:
+        """Whether the child has not exited yet.  Its status stays to be taken."""
+
+def watch_child(
+    loop: Loop, pid: int, pidfd: int, callback: Callable[[int | None], object], context: Context
+) -> ChildWatcher:
+    """Wait for the child `pid`, whose pidfd becomes the watcher's.
+
+    Once it has exited `callback(status)` is called in `context`: its exit status, -N if
+    signal N ended it, or None if somebody else has waited for it.
+    """
+
 # ------------------------------------------------------------------ the loop --
 
 @disjoint_base

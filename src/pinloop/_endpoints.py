@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from . import _core, _datagram, _network, _tls, _unix
+from . import _core, _datagram, _network, _pipes, _subprocess, _tls, _unix
 from ._server import Server, create_server
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -162,10 +162,41 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
 
     # ------------------------------------------------------------------- pipes --
 
-    connect_read_pipe = _not_yet("connect_read_pipe")
-    connect_write_pipe = _not_yet("connect_write_pipe")
+    async def connect_read_pipe(
+        self, protocol_factory: ProtocolFactory, pipe: Any
+    ) -> tuple[asyncio.ReadTransport, Any]:
+        """Read from `pipe` (a file object or socket) and return (transport, protocol).
+
+        The transport owns it from then on and makes it non-blocking.  Raises ValueError,
+        and leaves it to the caller, if it is not a pipe, a FIFO, a socket or a character
+        device; RuntimeError if a transport uses its fd.  Cancellation closes it.
+        """
+        return await _pipes.connect_read_pipe(self, protocol_factory, pipe)
+
+    async def connect_write_pipe(
+        self, protocol_factory: ProtocolFactory, pipe: Any
+    ) -> tuple[asyncio.WriteTransport, Any]:
+        """Write to `pipe` and return (transport, protocol).  As `connect_read_pipe` otherwise.
+
+        `connection_lost` tells when the reading end is closed, except for a terminal.
+        """
+        return await _pipes.connect_write_pipe(self, protocol_factory, pipe)
 
     # --------------------------------------------------------------- processes --
 
-    subprocess_exec = _not_yet("subprocess_exec")
-    subprocess_shell = _not_yet("subprocess_shell")
+    async def subprocess_exec(
+        self, protocol_factory: ProtocolFactory, program: Any, *args: Any, **options: Any
+    ) -> tuple[asyncio.SubprocessTransport, Any]:
+        """Run `program` with `args` and return (transport, protocol).
+
+        Options are subprocess.Popen's, except those for text; `stdin`, `stdout` and
+        `stderr` are pipes unless said otherwise.  Raises what Popen raises, ValueError
+        for text options; cancellation kills the child and waits for it.
+        """
+        return await _subprocess.subprocess_exec(self, protocol_factory, program, *args, **options)
+
+    async def subprocess_shell(
+        self, protocol_factory: ProtocolFactory, cmd: str | bytes, **options: Any
+    ) -> tuple[asyncio.SubprocessTransport, Any]:
+        """Run `cmd` by the shell.  As `subprocess_exec` otherwise."""
+        return await _subprocess.subprocess_shell(self, protocol_factory, cmd, **options)

@@ -156,3 +156,20 @@ def python(*args: str, cwd: Any = None, stdin: str | None = None) -> subprocess.
         input=stdin,
         env=environment(),
     )
+
+
+def children() -> set[int]:
+    """The child processes of this one, those that were not waited for included."""
+    if not os.path.isdir("/proc/self"):
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,ppid=,comm=", "-A"], capture_output=True, text=True, check=True
+        )
+        rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+        return {int(row[0]) for row in rows if int(row[1]) == os.getpid() and "ps" not in row[2]}
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:  # gone meanwhile
+                if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                    found.add(int(name))
+    return found

@@ -1,0 +1,391 @@
+"""Child processes: the transport of one, and how its exit is learnt.
+
+The exit comes by pidfd where the kernel has it, else from a thread that waits.  Only the
+loop's own thread takes the exit status, so that until then the process's number is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import subprocess
+import threading
+import warnings
+from asyncio.log import logger
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from ._endpoints import Endpoints, ProtocolFactory
+
+STATUS_LOST = 255  # reported, as asyncio does, for a child that somebody else waited for
+
+ExitCallback = Callable[[int | None], object]
+
+
+# ------------------------------------------------------------- the exit --
+
+
+class ThreadWatcher:
+    """Waits for a child in a thread, where there is no pidfd; as `_core.ChildWatcher` otherwise."""
+
+    def __init__(
+        self, loop: Endpoints, pid: int, callback: ExitCallback, context: contextvars.Context
+    ) -> None:
+        self._loop = loop
+        self._pid = pid
+        self._callback = callback
+        self._context = context
+        self._reaped = False
+        threading.Thread(target=self._wait, name=f"pinloop-waitpid-{pid}", daemon=True).start()
+
+    def _wait(self) -> None:
+        try:
+            # The status stays: the loop's thread takes it, which may be about to send a signal.
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody else took it, as _exited will find
+        try:
+            self._loop.call_soon_threadsafe(self._exited, context=self._context)
+        except RuntimeError:  # the loop was closed: nobody else would ever take the status
+            self._reap()
+
+    def _reap(self) -> int | None:
+        self._reaped = True
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status)
+
+    def _exited(self) -> None:
+        self._callback(self._reap())
+
+    def is_running(self) -> bool:
+        """As `_core.ChildWatcher.is_running`."""
+        try:
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
+    def send_signal(self, sig: int) -> None:
+        """As `_core.ChildWatcher.send_signal`."""
+        if self._reaped:
+            raise ProcessLookupError(f"process {self._pid} has exited")
+        os.kill(self._pid, sig)
+
+
+def watch_exit(
+    loop: Endpoints, pid: int, callback: ExitCallback, context: contextvars.Context
+) -> _core.ChildWatcher | ThreadWatcher:
+    """Call `callback(status)` once child `pid` has exited: its status, or None if somebody else took it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        # No pidfd: an old kernel or another system, a sandbox, or no descriptor left.
+        return ThreadWatcher(loop, pid, callback, context)
+    try:
+        return _core.watch_child(loop, pid, pidfd, callback, context)
+    except OSError:
+        os.close(pidfd)
+        return ThreadWatcher(loop, pid, callback, context)
+
+
+# ------------------------------------------------------------ the pipes --
+
+
+class _Pipe(asyncio.Protocol):
+    """The protocol of one of a child's pipes: passes on what happens, with the fd it is to the child."""
+
+    def __init__(self, process: SubprocessTransport, fd: int) -> None:
+        self._process = process
+        self._fd = fd
+        self.transport: Any = None
+        self.connected = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._process._tell("pipe_data_received", self._fd, data)
+
+    def pause_writing(self) -> None:
+        self._process._tell("pause_writing")
+
+    def resume_writing(self) -> None:
+        self._process._tell("resume_writing")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connected = False
+        self._process._tell("pipe_connection_lost", self._fd, exc)
+        self._process._finish_if_done()
+
+
+# -------------------------------------------------------- the transport --
+
+
+class SubprocessTransport(asyncio.SubprocessTransport):
+    """A child process."""
+
+    _popen: subprocess.Popen[bytes] | None = None
+
+    def __init__(self, loop: Endpoints, protocol: Any, popen: subprocess.Popen[bytes]) -> None:
+        super().__init__({"subprocess": popen})
+        self._loop = loop
+        self._protocol = protocol
+        self._popen = popen
+        self._pid = popen.pid
+        self._returncode: int | None = None
+        self._closed = False
+        self._finished = False
+        self._pipes: dict[int, _Pipe] = {}
+        self._exit_waiters: set[asyncio.Future[None]] = set()
+        self._untold: list[tuple[Any, ...]] | None = []  # what came before connection_made
+        self._context = contextvars.copy_context()
+        self._watcher = watch_exit(loop, popen.pid, self._exited, self._context)
+
+    async def _connect(self) -> None:
+        """Make transports of the pipes, then tell the protocol that it is connected."""
+        popen, loop = self._popen, self._loop
+        assert popen is not None
+        for fd, file, connect in (
+            (0, popen.stdin, loop.connect_write_pipe),
+            (1, popen.stdout, loop.connect_read_pipe),
+            (2, popen.stderr, loop.connect_read_pipe),
+        ):
+            if file is not None:
+                pipe = _Pipe(self, fd)
+                await connect(lambda pipe=pipe: pipe, file)  # type: ignore[misc]
+                self._pipes[fd] = pipe
+        if not self._pipes:
+            await asyncio.sleep(0)  # a process takes long to make: let others run
+        untold, self._untold = self._untold, None
+        assert untold is not None
+        self._context.run(self._tell, "connection_made", self)
+        for call in untold:
+            self._tell(*call)
+        self._finish_if_done()
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        if self._closed:
+            parts.append("closed")
+        if self._popen is None and self._returncode is None:
+            parts.append("not started")
+        else:
+            parts.append(f"pid={self._pid}")
+            parts.append("running" if self._returncode is None else f"returncode={self._returncode}")
+        for fd, name in enumerate(("stdin", "stdout", "stderr")):
+            if fd in self._pipes:
+                parts.append(f"{name}={self._pipes[fd].transport!r}")
+        return f"<{' '.join(parts)}>"
+
+    # ------------------------------------------------------------ callbacks --
+
+    def _tell(self, method: str, *args: Any) -> None:
+        if self._untold is not None:
+            self._untold.append((method, *args))
+            return
+        protocol = self._protocol
+        try:
+            getattr(protocol, method)(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._loop.call_exception_handler(
+                {
+                    "message": f"Fatal error: protocol.{method}() call failed.",
+                    "exception": exc,
+                    "transport": self,
+                    "protocol": protocol,
+                }
+            )
+
+    def _exited(self, status: int | None) -> None:
+        popen = self._popen
+        assert popen is not None
+        if status is None:
+            status = popen.returncode  # who asked Popen took the status, and it is not lost
+        if status is None:
+            status = STATUS_LOST
+            logger.warning(
+                "child process pid %d exit status already read:  will report returncode 255", self._pid
+            )
+        if popen.returncode is None:
+            popen.returncode = status
+        self._returncode = status
+        if self._loop.get_debug():
+            logger.info("%r exited with return code %r", self, status)
+        try:
+            for fd in (1, 2):
+                pipe = self._pipes.get(fd)
+                if pipe is not None and pipe.connected:
+                    pipe.transport._drain()  # what it wrote comes before its exit
+        finally:
+            self._wake_waiters()
+            self._tell("process_exited")
+            self._finish_if_done()
+
+    def _wake_waiters(self) -> None:
+        for waiter in self._exit_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._exit_waiters.clear()
+
+    def _finish_if_done(self) -> None:
+        if self._returncode is None or self._finished or self._untold is not None:
+            return
+        if not any(pipe.connected for pipe in self._pipes.values()):
+            self._finished = True
+            self._loop.call_soon(self._finish, context=self._context)
+
+    def _finish(self) -> None:
+        try:
+            self._tell("connection_lost", None)
+        finally:
+            self._protocol = None
+            self._popen = None
+
+    async def _wait(self) -> int:
+        """Wait for the exit and return its status.  Cancellation leaves the child alone."""
+        if self._returncode is None:
+            waiter = self._loop.create_future()
+            self._exit_waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._exit_waiters.discard(waiter)
+        assert self._returncode is not None
+        return self._returncode
+
+    # -------------------------------------------------------- what users call --
+
+    def get_pid(self) -> int:
+        """The child's process id."""
+        return self._pid
+
+    def get_returncode(self) -> int | None:
+        """The exit status; -N if signal N ended it; None while it runs."""
+        return self._returncode
+
+    def get_pipe_transport(self, fd: int) -> Any:
+        """The transport of the child's stdin (0), stdout (1) or stderr (2); None if that is no pipe."""
+        pipe = self._pipes.get(fd)
+        return pipe.transport if pipe is not None else None
+
+    def get_protocol(self) -> Any:
+        """The current protocol; None after `connection_lost`."""
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand what happens from now on to another protocol."""
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def send_signal(self, signal: int) -> None:
+        """Send it a signal.  Does nothing after its exit; ProcessLookupError after `connection_lost`."""
+        if self._popen is None:
+            raise ProcessLookupError(f"process {self._pid} has exited")
+        if self._returncode is not None:
+            return
+        try:
+            self._watcher.send_signal(signal)
+        except ProcessLookupError:
+            pass  # somebody else waited for it
+
+    def terminate(self) -> None:
+        """Send it SIGTERM.  As `send_signal` otherwise."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send it SIGKILL.  As `send_signal` otherwise."""
+        self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close its pipes, and kill it if it runs; its exit and `connection_lost` follow."""
+        if self._closed:
+            return
+        self._closed = True
+        for pipe in self._pipes.values():
+            pipe.transport.close()
+        if self._returncode is None and self._popen is not None and self._watcher.is_running():
+            if self._loop.get_debug():
+                logger.warning("Close running child process: kill %r", self)
+            try:
+                self._popen.kill()
+            except PermissionError:
+                pass  # it runs as another user
+
+    def __del__(self) -> None:
+        if self._popen is not None and not self._closed:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            self.close()
+
+
+# --------------------------------------------------------- making one --
+
+
+async def subprocess_exec(
+    loop: Endpoints, protocol_factory: ProtocolFactory, program: Any, *args: Any, **options: Any
+) -> tuple[asyncio.SubprocessTransport, Any]:
+    """See Loop.subprocess_exec."""
+    return await _start(loop, protocol_factory, (program, *args), False, options)
+
+
+async def subprocess_shell(
+    loop: Endpoints, protocol_factory: ProtocolFactory, cmd: str | bytes, **options: Any
+) -> tuple[asyncio.SubprocessTransport, Any]:
+    """See Loop.subprocess_shell."""
+    if not isinstance(cmd, (bytes, str)):
+        raise ValueError("cmd must be a string")
+    return await _start(loop, protocol_factory, cmd, True, options)
+
+
+def _popen_options(options: dict[str, Any], shell: bool) -> dict[str, Any]:
+    """Popen's keywords.  Raises ValueError for those that would make its pipes text or buffered."""
+    if options.pop("universal_newlines", False):
+        raise ValueError("universal_newlines must be False")
+    if bool(options.pop("shell", shell)) is not shell:
+        raise ValueError(f"shell must be {shell}")
+    if options.pop("bufsize", 0) != 0:
+        raise ValueError("bufsize must be 0")
+    if options.pop("text", None):
+        raise ValueError("text must be False")
+    for name in ("encoding", "errors"):
+        if options.pop(name, None) is not None:
+            raise ValueError(f"{name} must be None")
+    for name in ("stdin", "stdout", "stderr"):
+        options.setdefault(name, subprocess.PIPE)
+    return options
+
+
+async def _start(
+    loop: Endpoints, protocol_factory: ProtocolFactory, args: Any, shell: bool, options: dict[str, Any]
+) -> tuple[asyncio.SubprocessTransport, Any]:
+    options = _popen_options(options, shell)
+    loop._check_closed()
+    protocol = protocol_factory()
+    # In this thread: with vfork it lasts until the exec, and a thread would only add its own cost.
+    popen = subprocess.Popen(args, shell=shell, bufsize=0, **options)  # noqa: ASYNC220
+    transport = SubprocessTransport(loop, protocol, popen)
+    if loop.get_debug():
+        program = args if shell else args[0]
+        logger.debug("process %r created: pid %s", program, popen.pid)
+    try:
+        await transport._connect()
+    except BaseException as failure:
+        transport.close()
+        for fd, file in enumerate((popen.stdin, popen.stdout, popen.stderr)):
+            if file is not None and fd not in transport._pipes:
+                file.close()  # no transport of it was made
+        if not isinstance(failure, (SystemExit, KeyboardInterrupt)):
+            await transport._wait()
+        raise
+    return transport, protocol
