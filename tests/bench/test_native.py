@@ -1,59 +1,22 @@
 """The C programs: they compile once, say what is missing, and count what a server does wrong."""
 
-import contextlib
 import json
 import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pinloop.bench import measure, native
 from pinloop.bench.errors import BenchError
 from pinloop.bench.process import Child
-
-Serve = Callable[[socket.socket], None]
+from tests.bench.support import Serve, floor, run_load, serving
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
-
-
-@contextlib.contextmanager
-def serving(serve: Serve) -> Iterator[int]:
-    """A blocking server of one connection in a thread; yields its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = listener.accept()
-            with connection:
-                serve(connection)
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.close()
-        thread.join(10)
-
-
-def run_load(mode: str, port: int, command: str, connections: int = 1, **options: object) -> dict[str, Any]:
-    with Child(measure.load_command(mode, port, connections, **options), None, 15) as load:
-        load.answer()
-        return load.ask(command)
-
-
-@contextlib.contextmanager
-def floor() -> Iterator[tuple[Child, int]]:
-    with Child(measure.server_command("C floor", ""), None, 15) as server:
-        yield server, server.answer()["port"]
 
 
 # ---- compiling
@@ -240,6 +203,12 @@ def test_connections_are_opened_and_closed() -> None:
         (["echo", "--port", "x"], "--port: not a number"),
         (["echo", "--port", "80", "--speed", "9"], "unknown option --speed"),
         (["echo", "--port", "80", "--host", "localhost"], "not an IPv4 address: localhost"),
+        (["udp", "--port", "80", "--window", "65"], "--window: 64 at most"),
+        (["udp", "--port", "80", "--window", "0"], "--window: not a number of at least 1"),
+        (["udp", "--port", "80", "--size", "65508"], "--size: a datagram holds 65507 bytes at most"),
+        (["udp", "--port", "80", "--connections", "65536"], "--connections: 65535 at most"),
+        (["fetch", "--port", "80", "--size", "15"], "--size: a file has 16 bytes at least"),
+        (["fetch", "--port", "80", "--connections", "2"], "fetch has one connection"),
     ],
 )
 def test_wrong_words_are_refused(words: list[str], reason: str) -> None:

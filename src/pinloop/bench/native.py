@@ -15,7 +15,10 @@ from pathlib import Path
 from .errors import BenchError
 
 SOURCES = Path(__file__).with_name("native")
-PROGRAMS = {"load": ("load.c", "net.c", "exchange.c", "hold.c"), "floor": ("floor.c",)}
+PROGRAMS = {
+    "load": ("load.c", "net.c", "exchange.c", "datagrams.c", "fetch.c", "hold.c"),
+    "floor": ("floor.c",),
+}
 FLAGS = ("-O2",)
 
 

@@ -1,10 +1,11 @@
 /* floor: the least an echo server can cost here. No Python, no protocol, no copy beyond the kernel's own.
  *
- *     floor            prints {"port": N}, then echoes on 127.0.0.1:N until its standard input ends
+ *     floor [udp]      prints {"port": N}, then echoes on 127.0.0.1:N until its standard input ends
  *     "cpu\n" on stdin prints what this process has used so far: {"cpu_ns": …, "user": seconds, "system": seconds}
  *
  * What it does per wake-up is what any loop must do: wait, recv, send at once. What it cannot send at once it
- * keeps, and reads no more from that connection until it is sent.
+ * keeps, and reads no more from that connection until it is sent. Of datagrams it echoes all that are there, by one
+ * recvfrom and one sendto each; one for which the system has no room is dropped, as everywhere in UDP.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,7 +25,7 @@
 
 #include "events.h"
 
-enum { CHUNK = 256 * 1024, BACKLOG = 4096 };
+enum { CHUNK = 256 * 1024, BACKLOG = 4096, UDP_ROOM = 208 * 1024 };
 
 struct peer {
     int fd;
@@ -33,7 +34,7 @@ struct peer {
 };
 
 static char chunk[CHUNK];
-static struct peer control = {.fd = STDIN_FILENO}, listener;
+static struct peer control = {.fd = STDIN_FILENO}, listener, datagrams;
 
 static void die(const char *what) {
     fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
@@ -105,6 +106,16 @@ static void on_writable(int queue, struct peer *peer) {
     if (queue_want_read(queue, peer->fd, peer, 1) < 0) die("watch");
 }
 
+static void echo_datagrams(void) {
+    for (;;) {
+        struct sockaddr_in from;
+        socklen_t length = sizeof from;
+        ssize_t got = recvfrom(datagrams.fd, chunk, CHUNK, 0, (struct sockaddr *)&from, &length);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (got >= 0) sendto(datagrams.fd, chunk, (size_t)got, 0, (struct sockaddr *)&from, length);
+    }
+}
+
 static double seconds(struct timeval t) { return (double)t.tv_sec + (double)t.tv_usec / 1e6; }
 
 static void answer_control(void) {
@@ -119,11 +130,13 @@ static void answer_control(void) {
     fflush(stdout);
 }
 
-static int listen_anywhere(void) {
+static int bind_anywhere(int kind) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, BACKLOG) < 0) die("listen");
+    int fd = socket(AF_INET, kind, 0), room = UDP_ROOM;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) < 0) die("bind");
+    if (kind == SOCK_STREAM && listen(fd, BACKLOG) < 0) die("listen");
+    if (kind == SOCK_DGRAM) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0) die("getsockname");
     set_nonblocking(fd);
     printf("{\"port\": %d}\n", ntohs(address.sin_port));
@@ -131,19 +144,21 @@ static int listen_anywhere(void) {
     return fd;
 }
 
-int main(void) {
+int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
-    int queue = queue_open();
+    int queue = queue_open(), udp = count == 2 && !strcmp(words[1], "udp");
+    struct peer *first = udp ? &datagrams : &listener;
     if (queue < 0) die("event queue");
-    listener.fd = listen_anywhere();
-    if (queue_add(queue, listener.fd, &listener) < 0 || queue_add(queue, control.fd, &control) < 0) die("watch");
+    first->fd = bind_anywhere(udp ? SOCK_DGRAM : SOCK_STREAM);
+    if (queue_add(queue, first->fd, first) < 0 || queue_add(queue, control.fd, &control) < 0) die("watch");
     for (;;) {
         struct ready ready[READY_MAX];
-        int count = queue_wait(queue, ready, -1);
-        for (int i = 0; i < count; i++) {
+        int found = queue_wait(queue, ready, -1);
+        for (int i = 0; i < found; i++) {
             struct peer *peer = ready[i].owner;
             if (peer == &control) answer_control();
             else if (peer == &listener) accept_all(queue);
+            else if (peer == &datagrams) echo_datagrams();
             else if (peer->fd >= 0 && peer->unsent) on_writable(queue, peer);
             else if (peer->fd >= 0) on_readable(queue, peer);
         }

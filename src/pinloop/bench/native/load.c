@@ -1,14 +1,17 @@
 /* load: the client side of the benchmark. It connects first, says so, then does what it is told on stdin.
  *
- *     load echo|http|idle|connect --port N [--host A] [--connections N] [--size BYTES] [--path /] [--sources N]
+ *     load echo|http|udp|fetch|idle|connect --port N [--host A] [--connections N] [--size BYTES]
+ *          [--window N] [--path /] [--sources N]
  *
  *     echo     N connections send BYTES and wait for the same BYTES; length and both ends are checked
  *     http     N keep-alive connections GET a path; status and Content-Length are checked
+ *     udp      N sockets with a window of N datagrams each send BYTES; the same, and what is lost is sent anew
+ *     fetch    one connection orders a file of BYTES (8 bytes, big-endian), reads it, orders again; both ends are checked
  *     idle     N connections are held
  *     connect  N at a time are opened, echo BYTES once and are closed, half of them by reset
  *
  * It prints {"connected": N}. Then one line in, one line of JSON out, until stdin ends:
- *     seconds S | count C   do it; prints requests, errors, first_error, seconds, p50_us, p99_us, max_us
+ *     seconds S | count C   do it; prints requests, errors, lost, first_error, seconds, p50_us, p99_us, max_us
  *     alive                 idle: prints how many connections are still open and silent
  */
 #include <errno.h>
@@ -20,7 +23,7 @@
 
 #include "load.h"
 
-struct options options = {.host = "127.0.0.1", .connections = 1, .size = 1024, .path = "/"};
+struct options options = {.host = "127.0.0.1", .connections = 1, .window = 1, .size = 1024, .path = "/"};
 struct tally tally;
 
 void die(const char *format, ...) {
@@ -69,8 +72,9 @@ static void print_quoted(const char *text) {
 }
 
 static void print_report(void) {
-    printf("{\"requests\": %llu, \"errors\": %llu, \"seconds\": %.9f, ", (unsigned long long)tally.requests,
-           (unsigned long long)tally.errors, tally.seconds);
+    printf("{\"requests\": %llu, \"errors\": %llu, \"lost\": %llu, \"seconds\": %.9f, ",
+           (unsigned long long)tally.requests, (unsigned long long)tally.errors, (unsigned long long)tally.lost,
+           tally.seconds);
     printf("\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"first_error\": ", latency_us(.5),
            latency_us(.99), latency_us(1));
     print_quoted(tally.first_error);
@@ -88,30 +92,38 @@ static long number(const char *name, const char *text, long least) {
 }
 
 static enum mode mode_named(const char *name) {
-    static const char *const names[] = {"echo", "http", "idle", "connect"};
-    for (int i = 0; i < 4; i++)
+    static const char *const names[MODES] = {"echo", "http", "udp", "fetch", "idle", "connect"};
+    for (int i = 0; i < MODES; i++)
         if (!strcmp(name, names[i])) return (enum mode)i;
-    die("unknown mode %s: echo, http, idle or connect", name);
+    die("unknown mode %s: echo, http, udp, fetch, idle or connect", name);
 }
 
 static void set_option(const char *name, const char *value) {
     if (!strcmp(name, "--host")) options.host = value;
     else if (!strcmp(name, "--port")) options.port = (int)number(name, value, 1);
     else if (!strcmp(name, "--connections")) options.connections = (int)number(name, value, 1);
+    else if (!strcmp(name, "--window")) options.window = (int)number(name, value, 1);
     else if (!strcmp(name, "--size")) options.size = (size_t)number(name, value, 1);
     else if (!strcmp(name, "--path")) options.path = value;
     else if (!strcmp(name, "--sources")) options.sources = (int)number(name, value, 0);
     else die("unknown option %s", name);
 }
 
+static void check_udp(void) {
+    if (options.window > WINDOW_MAX) die("--window: %d at most", WINDOW_MAX);
+    if (options.connections > CONNECTIONS_MAX) die("--connections: %d at most", CONNECTIONS_MAX);
+    if (options.size > DATAGRAM_MAX) die("--size: a datagram holds %d bytes at most", DATAGRAM_MAX);
+}
+
 static void parse(int count, char **words) {
-    if (count < 2) die("which mode? echo, http, idle or connect");
+    if (count < 2) die("which mode? echo, http, udp, fetch, idle or connect");
     options.mode = mode_named(words[1]);
     for (int i = 2; i < count; i += 2) {
         if (i + 1 == count) die("%s needs a value", words[i]);
         set_option(words[i], words[i + 1]);
     }
     if (!options.port) die("--port is needed");
+    if (options.mode == MODE_UDP) check_udp();
 }
 
 /* ---- commands ---- */
@@ -128,6 +140,8 @@ static void obey(const char *line) {
     if ((bounds.seconds <= 0 && !bounds.count) || options.mode == MODE_IDLE) die("not a command here: %s", line);
     memset(&tally, 0, sizeof tally);
     if (options.mode == MODE_CONNECT) connect_run(bounds);
+    else if (options.mode == MODE_UDP) datagrams_run(bounds);
+    else if (options.mode == MODE_FETCH) fetch_run(bounds);
     else exchange_run(bounds);
     print_report();
 }
@@ -137,6 +151,8 @@ int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
     parse(count, words);
     if (options.mode == MODE_IDLE) idle_open();
+    else if (options.mode == MODE_UDP) datagrams_open();
+    else if (options.mode == MODE_FETCH) fetch_open();
     else if (options.mode != MODE_CONNECT) exchange_open();
     printf("{\"connected\": %d}\n", options.mode == MODE_CONNECT ? 0 : options.connections);
     fflush(stdout);

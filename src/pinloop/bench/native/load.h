@@ -3,6 +3,8 @@
  *     load.c      options, commands, the report          (knows every part)
  *     net.c       addresses, connecting, the clock       (knows nobody)
  *     exchange.c  echo and http: N connections, one request at a time on each
+ *     datagrams.c udp: N sockets, a window of datagrams on each
+ *     fetch.c     fetch: a file over and over, thrown away
  *     hold.c      idle and connect: connections that are held, or opened and closed
  */
 #ifndef PINLOOP_BENCH_LOAD_H
@@ -11,14 +13,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mode { MODE_ECHO, MODE_HTTP, MODE_IDLE, MODE_CONNECT };
+enum mode { MODE_ECHO, MODE_HTTP, MODE_UDP, MODE_FETCH, MODE_IDLE, MODE_CONNECT, MODES };
+
+enum { WINDOW_MAX = 64, CONNECTIONS_MAX = 65535, DATAGRAM_MAX = 65507 };
+
+/* The first and the last bytes of every file that is fetched. */
+#define FETCH_FIRST "pinloop>"
+#define FETCH_LAST "<pinloop"
 
 struct options {
     enum mode mode;
     const char *host; /* numeric IPv4 */
     int port;
     int connections;
-    size_t size;      /* echo, connect: bytes per message */
+    int window;       /* udp: datagrams under way on each socket */
+    size_t size;      /* echo, udp, connect: bytes per message; fetch: of the file */
     const char *path; /* http */
     int sources;      /* source addresses 127.0.0.1 … 127.0.0.<sources>; 0 leaves the choice to the kernel */
 };
@@ -36,6 +45,7 @@ enum { LATENCY_BUCKETS = 64 * 16, ERROR_TEXT = 160 };
 struct tally {
     uint64_t requests; /* answered, and found right */
     uint64_t errors;
+    uint64_t lost;  /* datagrams that were sent anew */
     double seconds; /* from the first request sent to the last answer */
     uint64_t latency[LATENCY_BUCKETS];
     char first_error[ERROR_TEXT];
@@ -50,13 +60,22 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 
 /* net.c */
 uint64_t now_ns(void);
-int connect_to_server(int number); /* blocking, TCP_NODELAY; -1 and errno */
+int socket_to_server(int kind, int number); /* SOCK_STREAM or SOCK_DGRAM; blocking; -1 and errno */
+int connect_to_server(int number);          /* a stream with TCP_NODELAY; -1 and errno */
 void set_nonblocking(int fd);
 void set_patience(int fd, int seconds); /* a blocking call on fd fails with EAGAIN after that long */
 
 /* exchange.c */
 void exchange_open(void);
 void exchange_run(struct bounds bounds);
+
+/* datagrams.c */
+void datagrams_open(void);
+void datagrams_run(struct bounds bounds);
+
+/* fetch.c */
+void fetch_open(void);
+void fetch_run(struct bounds bounds);
 
 /* hold.c */
 void idle_open(void);

@@ -42,12 +42,11 @@ static int bind_source(int fd, int number) {
     return bind(fd, (struct sockaddr *)&source, sizeof source);
 }
 
-int connect_to_server(int number) {
+int socket_to_server(int kind, int number) {
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_INET, kind, 0);
     if (fd < 0) return -1;
     if (inet_pton(AF_INET, options.host, &server.sin_addr) != 1) die("not an IPv4 address: %s", options.host);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     set_patience(fd, 10);
     if ((options.sources && bind_source(fd, number) < 0) ||
         connect(fd, (struct sockaddr *)&server, sizeof server) < 0) {
@@ -56,5 +55,11 @@ int connect_to_server(int number) {
         errno = why;
         return -1;
     }
+    return fd;
+}
+
+int connect_to_server(int number) {
+    int on = 1, fd = socket_to_server(SOCK_STREAM, number);
+    if (fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
 }
