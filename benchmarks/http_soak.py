@@ -17,7 +17,7 @@ import time
 from pinloop.bench import loops, measure
 from pinloop.bench.errors import BenchError, MeasurementError
 from pinloop.bench.process import Child, allow_open_files
-from pinloop.bench.servers import HELLO
+from pinloop.bench.servers.http import HELLO
 
 PATIENCE = 600.0
 

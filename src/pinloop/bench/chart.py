@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from .catalog import SCHEDULER, SERVER
+from .catalog import PROCESS, SCHEDULER, SERVER
 from .errors import BenchError
 from .loops import ASYNCIO, FLOOR, PINLOOP
 from .results import Results, Row
@@ -21,6 +21,7 @@ INK = "#7d8590"
 STYLES = {
     "asyncio": (INK, "o"),
     "uvloop": ("#2f81d6", "s"),
+    "uvloop+aiofastnet": ("#2f81d6", "p"),
     "rloop": ("#2da44e", "^"),
     "rsloop": ("#1a9ba1", "v"),
     "zuvloop": ("#a371f7", "D"),
@@ -29,7 +30,7 @@ STYLES = {
     PINLOOP.name: ("#e8590c", "o"),
     FLOOR: (INK, "|"),
 }
-TITLES = {SCHEDULER: "Scheduler", SERVER: "Servers"}
+TITLES = {SCHEDULER: "Scheduler", PROCESS: "Subprocesses", SERVER: "Servers"}
 
 
 def _baseline(results: Results) -> str:

@@ -44,12 +44,18 @@ def say(**answer: Any) -> None:
 
 
 def cpu_used() -> dict[str, float]:
-    """What this process has used so far: `cpu_ns`, exact, and its parts `user` and `system` in seconds.
+    """What this process and its children that have ended used so far.
 
-    The parts are as fine as the kernel's accounting; on many kernels they are sampled by the clock tick.
+    `cpu_ns`, exact to the microsecond for children, and its parts `user` and `system` in seconds. The parts
+    are as fine as the kernel's accounting; on many kernels they are sampled by the clock tick.
     """
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu_ns": time.process_time_ns(), "user": used.ru_utime, "system": used.ru_stime}
+    used, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    of_children = round((children.ru_utime + children.ru_stime) * 1e9)
+    return {
+        "cpu_ns": time.process_time_ns() + of_children,
+        "user": used.ru_utime + children.ru_utime,
+        "system": used.ru_stime + children.ru_stime,
+    }
 
 
 def resident_bytes() -> int:
@@ -83,31 +89,32 @@ async def _timed(function: Any, n: int) -> dict[str, float]:
     return {key: after[key] - before[key] for key in before} | {"operations": operations}
 
 
-async def _measure_for(function: Any, seconds: float) -> dict[str, float]:
+async def _measure_for(function: Any, seconds: float, least: int) -> dict[str, float]:
     """Find the count of operations that takes *seconds* of CPU, run it, and return what it took.
 
-    The runs that find it warm the interpreter's caches up.
+    No run has fewer than *least* operations. The runs that find the count warm the interpreter's caches up.
     """
-    n = 1000
+    n = least
     while True:
         took = await _timed(function, n)
         share = took["cpu_ns"] / 1e9 / seconds
         if share >= 0.1:
             break
         n = int(n * min(10.0, max(2.0, 0.3 / max(share, 1e-6))))
-    return await _timed(function, max(1000, int(took["operations"] / share)))
+    return await _timed(function, max(least, int(took["operations"] / share)))
 
 
 def run_cell(arguments: argparse.Namespace, factory: Any) -> None:
-    """Run one scheduler cell, print what it took."""
-    from .cells import CELLS
+    """Run one cell that needs no server, print what it took."""
+    from . import cells, cells_process
 
-    function = CELLS[arguments.cell]
+    function = (cells.CELLS | cells_process.CELLS)[arguments.cell]
+    least = 20 if arguments.cell in cells_process.CELLS else 1000
     with asyncio.Runner(loop_factory=factory) as runner:
         if arguments.count:
             took = runner.run(_timed(function, arguments.count))
         else:
-            took = runner.run(_measure_for(function, arguments.seconds))
+            took = runner.run(_measure_for(function, arguments.seconds, least))
         # Before the loop closes: one that hangs in its close has still been measured.
         say(**took)
     os._exit(0)
@@ -135,12 +142,13 @@ def wear_heap_in() -> None:
 
 
 async def _serve(name: str) -> None:
-    from .servers import SERVERS, listen
+    from .servers import SERVERS
 
-    listener = listen()
+    server = SERVERS[name]
+    bound = server.bind()
     # Before the server starts: some loops take the socket's fd over and leave an empty object behind.
-    port = listener.getsockname()[1]
-    keep = await SERVERS[name](listener)
+    port = bound.getsockname()[1]
+    keep = await server.start(bound)
     say(port=port)
     threading.Thread(target=_obey, args=(sys.stdin,), daemon=True).start()
     await asyncio.get_running_loop().create_future()

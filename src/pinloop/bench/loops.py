@@ -14,14 +14,31 @@ from .errors import BenchError
 
 @dataclass(frozen=True)
 class Loop:
-    """One event loop: its module offers `factory`, its distribution on PyPI has the name of the module."""
+    """One event loop: its module offers `factory`, its distribution on PyPI has the name of the module.
+
+    A name `base+module` stands for transports that `module` puts on top of the loop `base`: it makes the
+    factory from that of the base.
+    """
 
     name: str
     factory: str = "new_event_loop"
     homepage: str = ""
 
+    @property
+    def base(self) -> str:
+        """The loop that runs below, if this is one with other transports."""
+        return self.name.rpartition("+")[0]
+
+    @property
+    def module(self) -> str:
+        """The module that offers the factory."""
+        return self.name.rpartition("+")[2]
+
     def version(self) -> str | None:
         """The installed version, or None if there is none. The loop is not imported: some patch asyncio."""
+        if self.base:
+            below, above = named(self.base).version(), Loop(self.module).version()
+            return f"{below}+{above}" if below and above else None
         if self.name == "asyncio":
             return platform.python_version()
         if importlib.util.find_spec(self.name) is None:
@@ -36,7 +53,8 @@ class Loop:
 
     def load(self) -> Callable[[], AbstractEventLoop]:
         """Import the loop and return its factory. Raises whatever the import raises."""
-        factory: Callable[[], AbstractEventLoop] = getattr(importlib.import_module(self.name), self.factory)
+        offered = getattr(importlib.import_module(self.module), self.factory)
+        factory: Callable[[], AbstractEventLoop] = offered(named(self.base).load()) if self.base else offered
         return factory
 
 
@@ -45,6 +63,7 @@ PINLOOP = Loop("pinloop")
 LOOPS = (
     ASYNCIO,
     Loop("uvloop", homepage="https://github.com/MagicStack/uvloop"),
+    Loop("uvloop+aiofastnet", "loop_factory", homepage="https://github.com/aio-libs/aiofastnet"),
     Loop("rloop", homepage="https://github.com/gi0baro/rloop"),
     Loop("rsloop", homepage="https://github.com/RustedBytes/rsloop"),
     Loop("zuvloop", homepage="https://pypi.org/project/zuvloop/"),

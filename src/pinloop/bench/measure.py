@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import native
-from .catalog import SCHEDULER, Cell
+from .catalog import SERVER, Cell
 from .cpus import Cpus, pinned
 from .errors import MeasurementError, NotOfferedError
-from .loops import FLOOR
-from .process import Child, python_child
+from .loops import FLOOR, named
+from .process import Child, python_child, python_script
 from .results import Outcome, Row, Sample
 
 WRK = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b")
 WRK_ERRORS = re.compile(r"Non-2xx or 3xx responses: \d+|Socket errors: .*")
+LOST = 0.01
+"""If more datagrams than this share are lost, the server is not measured at what it should do."""
 WRK_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -66,8 +68,8 @@ class Turn:
 
 
 def measure_cell(cell: Cell, loop: str, turn: Turn) -> Sample:
-    """One scheduler cell in a process of its own."""
-    seconds = turn.plan.cell_seconds
+    """One cell without a server, in a process of its own."""
+    seconds = turn.plan.cell_seconds * cell.longer
     command = python_child("cell", "--loop", loop, "--cell", cell.name, "--seconds", str(seconds))
     with Child(command, turn.cpus.server, turn.plan.patience + 20 * seconds) as child:
         took = child.answer()
@@ -77,23 +79,29 @@ def measure_cell(cell: Cell, loop: str, turn: Turn) -> Sample:
 def server_command(loop: str, server: str) -> list[str]:
     """The command line of a server process: of that loop, or the C floor."""
     if loop == FLOOR:
-        return [str(native.program("floor"))]
+        return [str(native.program("floor")), *(["udp"] if server.startswith("udp-") else [])]
     return python_child("server", "--loop", loop, "--server", server)
 
 
 def load_command(mode: str, port: int, connections: int, **options: object) -> list[str]:
-    """The command line of the load program; see `native/load.c`."""
-    words = [str(native.program("load")), mode, "--port", str(port), "--connections", str(connections)]
+    """The command line of the load program of that mode; see `native/load.c`; for `tls-`, `load_tls.py`."""
+    if mode.startswith("tls-"):
+        words = python_script("load_tls.py", mode.removeprefix("tls-"))
+    else:
+        words = [str(native.program("load")), mode]
+    words += ["--port", str(port), "--connections", str(connections)]
     for name, value in options.items():
         words += [f"--{name}", str(value)]
     return words
 
 
 def check_load(report: dict[str, Any]) -> dict[str, Any]:
-    """Return the load program's report; raises `MeasurementError` if it counted an error."""
+    """Return the load program's report; raises `MeasurementError` for an error, or many lost datagrams."""
     if report["errors"]:
         requests = report["requests"] + report["errors"]
         raise MeasurementError(f"{report['errors']} of {requests} requests failed: {report['first_error']}")
+    if report["lost"] > LOST * report["requests"]:
+        raise MeasurementError(f"{report['lost']} datagrams were lost, {report['requests']} came back")
     return report
 
 
@@ -101,9 +109,10 @@ def _load_commands(cell: Cell, port: int, count: int) -> list[list[str]]:
     """The command lines of *count* load programs, or fewer, that share the cell's connections."""
     count = min(count, cell.connections)
     shares = [cell.connections // count + (i < cell.connections % count) for i in range(count)]
-    if cell.http:
-        return [load_command("http", port, share) for share in shares]
-    return [load_command("echo", port, share, size=cell.size) for share in shares]
+    options: dict[str, object] = {"size": cell.size} if cell.size else {}
+    if cell.window > 1:
+        options["window"] = cell.window
+    return [load_command(cell.load, port, share, **options) for share in shares]
 
 
 def _run_loads(loads: list[Child], seconds: float) -> dict[str, float]:
@@ -133,7 +142,8 @@ def _drive(cell: Cell, port: int, turn: Turn, server: Child) -> Sample:
         before = server.ask("cpu")
         report = _run_loads(loads, plan.server_seconds)
         after = server.ask("cpu")
-    return turn.sample(_used_between(before, after), int(report.pop("requests")), **report)
+    operations = round(report.pop("requests") * cell.per_request)
+    return turn.sample(_used_between(before, after), operations, **report)
 
 
 def _run_wrk(wrk: str, cell: Cell, port: int, seconds: int, cpu: int | None) -> tuple[int, float]:
@@ -173,7 +183,7 @@ def measure_server(cell: Cell, loop: str, turn: Turn) -> Sample:
 
 def measure(cell: Cell, loop: str, turn: Turn, outcome: Outcome) -> None:
     """One measurement, entered into *outcome*, whichever way it goes."""
-    one = measure_cell if cell.group == SCHEDULER else measure_server
+    one = measure_server if cell.group == SERVER else measure_cell
     try:
         outcome.samples.append(one(cell, loop, turn))
     except NotOfferedError as error:
@@ -186,7 +196,9 @@ def blank_rows(cells: list[Cell], loops: list[str]) -> list[Row]:
     """The table before the first measurement."""
     rows = []
     for cell in cells:
-        names = [*loops, FLOOR] if cell.has_floor else loops
+        # Transports for another loop change nothing where there are none.
+        names = [name for name in loops if cell.group == SERVER or not named(name).base]
+        names += [FLOOR] if cell.has_floor else []
         rows.append(Row(cell.name, cell.title, cell.group, {name: Outcome() for name in names}))
     return rows
 

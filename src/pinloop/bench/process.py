@@ -19,12 +19,15 @@ from typing import Any, Self
 from .cpus import pinned
 from .errors import BenchError, MeasurementError, NotOfferedError
 
-CHILD = Path(__file__).with_name("child.py")
+
+def python_script(name: str, *words: str) -> list[str]:
+    """The command line of a script of this folder."""
+    return [sys.executable, "-P", str(Path(__file__).with_name(name)), *words]
 
 
 def python_child(*words: str) -> list[str]:
     """The command line of the measured Python process; see `child.py`."""
-    return [sys.executable, "-P", str(CHILD), *words]
+    return python_script("child.py", *words)
 
 
 def allow_open_files(count: int) -> None:

@@ -7,15 +7,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .catalog import SCHEDULER, SERVER
+from .catalog import PROCESS, SCHEDULER, SERVER
 from .loops import FLOOR, PINLOOP
 from .results import Outcome, Results, Row
 
 HEADINGS = {
     SCHEDULER: "Scheduler: CPU per operation, ns",
+    PROCESS: "Subprocesses: CPU of parent and child per child, µs (of it in user mode)",
     SERVER: "Servers: CPU of the server per request, µs (of it in user mode)",
 }
-SCALE = {SCHEDULER: 1.0, SERVER: 1e3}
+SCALE = {SCHEDULER: 1.0, PROCESS: 1e3, SERVER: 1e3}
 WAITED = 0.6
 """A server that is busy for less than this share of the time was held up by something else than itself."""
 
@@ -31,7 +32,7 @@ def _figure_cell(outcome: Outcome, group: str, winner: bool) -> Text:
     scale = SCALE[group]
     text = Text(justify="right")
     text.append(figure(outcome.median / scale), style="bold green" if winner else "")
-    if group == SERVER:
+    if group != SCHEDULER:
         text.append(f" ({figure(outcome.median / scale * outcome.user_share)})", style="dim")
     if len(outcome.samples) > 1:
         text.append(f" ±{figure(outcome.spread / scale)}", style="dim")
@@ -64,14 +65,15 @@ def _table(results: Results, group: str, rows: list[Row]) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    has_floor = any(FLOOR in row.outcomes for row in rows)
-    names = [*results.loops, FLOOR] if has_floor else list(results.loops)
+    names = [name for name in [*results.loops, FLOOR] if any(name in row.outcomes for row in rows)]
+    has_floor = FLOOR in names
     compare = PINLOOP.name in results.loops and len(results.loops) > 1
     # Everything may wrap at its spaces: a narrow terminal folds a figure, it must not cut it off.
     table.add_column("", min_width=20)
     for name in names:
         version = results.loops.get(name, "")
-        heading = Text.assemble(name, ("\n" + version, "dim"))
+        # Where two names are joined, the heading may break between them.
+        heading = Text.assemble(name.replace("+", "\n+"), ("\n" + version.replace("+", " +"), "dim"))
         table.add_column(heading, justify="right")
     if compare:
         table.add_column(f"{PINLOOP.name} /\nbest peer", justify="right")
