@@ -27,15 +27,15 @@ class _Candidate(NamedTuple):
 async def create_datagram_endpoint(
     loop: Endpoints,
     protocol_factory: ProtocolFactory,
-    local_addr: Any = None,
-    remote_addr: Any = None,
+    local_addr: Any,
+    remote_addr: Any,
     *,
-    family: int = 0,
-    proto: int = 0,
-    flags: int = 0,
-    reuse_port: bool | None = None,
-    allow_broadcast: bool | None = None,
-    sock: socket.socket | None = None,
+    family: int,
+    proto: int,
+    flags: int,
+    reuse_port: bool | None,
+    allow_broadcast: bool | None,
+    sock: socket.socket | None,
 ) -> tuple[asyncio.DatagramTransport, Any]:
     """See Loop.create_datagram_endpoint."""
     only_address = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -56,93 +57,238 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
         await _network.sock_connect(self, sock, address)
 
     async def create_connection(
-        self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        host: Any = None,
+        port: Any = None,
+        *,
+        ssl: Any = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket.socket | None = None,
+        local_addr: Any = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
     ) -> tuple[asyncio.Transport, Any]:
         """Connect over TCP and return (transport, protocol).
 
-        Options as asyncio's: `family`, `proto`, `flags`, `sock` (instead of host and port),
-        `local_addr`, `happy_eyeballs_delay` (seconds, RFC 8305), `interleave`, `all_errors`.
-        Raises OSError when no address answers; cancellation closes what was begun.
+        `sock` is a connected socket instead of host and port; `happy_eyeballs_delay` (seconds)
+        starts attempts side by side (RFC 8305).  `ssl` is an SSLContext, or True for Python's
+        default one; timeouts in seconds.  Raises OSError when no address answers, with
+        `all_errors` an ExceptionGroup of every attempt's; ValueError or TypeError for what does
+        not go together.  Cancellation closes what was begun.
         """
-        return await _network.create_connection(self, protocol_factory, host, port, **options)
+        return await _network.create_connection(
+            self,
+            protocol_factory,
+            host,
+            port,
+            ssl=ssl,
+            family=family,
+            proto=proto,
+            flags=flags,
+            sock=sock,
+            local_addr=local_addr,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+            interleave=interleave,
+            all_errors=all_errors,
+        )
 
     async def connect_accepted_socket(
-        self, protocol_factory: ProtocolFactory, sock: socket.socket, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        sock: socket.socket,
+        *,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, Any]:
         """Make a transport of a connection accepted elsewhere and return (transport, protocol)."""
-        return await _network.connect_accepted_socket(self, protocol_factory, sock, **options)
+        return await _network.connect_accepted_socket(
+            self,
+            protocol_factory,
+            sock,
+            ssl=ssl,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     async def create_server(  # type: ignore[override]
-        self, protocol_factory: ProtocolFactory, host: Any = None, port: Any = None, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        host: Any = None,
+        port: Any = None,
+        *,
+        family: int = socket.AF_UNSPEC,
+        flags: int = socket.AI_PASSIVE,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: Any = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
     ) -> Server:
         """Listen on TCP and return a `Server`.
 
-        `host` is a name, a sequence of names or None for all interfaces.  Options as
-        asyncio's: `family`, `flags`, `sock`, `backlog`, `reuse_address`, `reuse_port`,
-        `keep_alive`, `start_serving`.  Raises OSError naming host and port that cannot be
+        `host` is a name, a sequence of names or None for all interfaces; `sock` is a bound
+        socket instead of host and port.  Raises OSError naming host and port that cannot be
         bound; nothing stays open then.
         """
-        return await create_server(self, protocol_factory, host, port, **options)
+        return await create_server(
+            self,
+            protocol_factory,
+            host,
+            port,
+            family=family,
+            flags=flags,
+            sock=sock,
+            backlog=backlog,
+            ssl=ssl,
+            reuse_address=reuse_address,
+            reuse_port=reuse_port,
+            keep_alive=keep_alive,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            start_serving=start_serving,
+        )
 
     # --------------------------------------------------------------------- TLS --
 
     async def start_tls(
-        self, transport: Any, protocol: asyncio.BaseProtocol, sslcontext: Any, **options: Any
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
         """Encrypt an open connection and return the transport to use from now on.
 
-        Options as asyncio's: `server_side`, `server_hostname`, `ssl_handshake_timeout` and
-        `ssl_shutdown_timeout` (seconds).  Raises TypeError for what is no SSLContext or cannot
+        Timeouts in seconds.  Raises TypeError for what is no SSLContext or cannot
         carry TLS, ssl.SSLError when the handshake fails and ConnectionAbortedError when it takes
         too long; the connection is closed then, and also when cancelled.
         """
-        return await _tls.start_tls(self, transport, protocol, sslcontext, **options)
+        return await _tls.start_tls(
+            self,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     # ------------------------------------------------------------ Unix sockets --
 
     async def create_unix_connection(
-        self, protocol_factory: ProtocolFactory, path: Any = None, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        path: Any = None,
+        *,
+        ssl: Any = None,
+        sock: socket.socket | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, Any]:
         """Connect to the Unix socket at `path` and return (transport, protocol).
 
         `path` is a str, bytes or os.PathLike; with a null byte in front it is a name in
-        Linux's abstract namespace.  Options as asyncio's: `sock` (instead of the path) and
-        those of TLS.  Waits while the server's queue is full.  Raises OSError when nobody
-        listens there; cancellation closes what was begun.
+        Linux's abstract namespace.  `sock` is a connected socket instead of the path.  Waits
+        while the server's queue is full.  Raises OSError when nobody listens there;
+        cancellation closes what was begun.
         """
-        return await _unix.create_unix_connection(self, protocol_factory, path, **options)
+        return await _unix.create_unix_connection(
+            self,
+            protocol_factory,
+            path,
+            ssl=ssl,
+            sock=sock,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     async def create_unix_server(  # type: ignore[override]
-        self, protocol_factory: ProtocolFactory, path: Any = None, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        path: Any = None,
+        *,
+        sock: socket.socket | None = None,
+        backlog: int = 100,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+        cleanup_socket: bool = _unix.CLEANS_UP,
     ) -> Server:
         """Listen on the Unix socket `path` and return a `Server`.
 
-        A socket file that is there already is replaced.  Options as asyncio's: `sock`
-        (instead of the path), `backlog`, `start_serving`, `cleanup_socket` (remove the file
-        when the server closes; the default from Python 3.13 on) and those of TLS.  Raises
-        OSError naming the path that cannot be bound.
+        A socket file that is there already is replaced.  `sock` is a bound socket instead of
+        the path; `cleanup_socket` (the default from Python 3.13 on) removes the file when the
+        server closes.  Raises OSError naming the path that cannot be bound.
         """
-        return await _unix.create_unix_server(self, protocol_factory, path, **options)
+        return await _unix.create_unix_server(
+            self,
+            protocol_factory,
+            path,
+            sock=sock,
+            backlog=backlog,
+            ssl=ssl,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            start_serving=start_serving,
+            cleanup_socket=cleanup_socket,
+        )
 
     # --------------------------------------------------------------- datagrams --
 
-    async def create_datagram_endpoint(
+    async def create_datagram_endpoint(  # type: ignore[override]
         self,
         protocol_factory: ProtocolFactory,
         local_addr: Any = None,
         remote_addr: Any = None,
-        **options: Any,
+        *,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        reuse_port: bool | None = None,
+        allow_broadcast: bool | None = None,
+        sock: socket.socket | None = None,
     ) -> tuple[asyncio.DatagramTransport, Any]:
         """Make a datagram socket, bound to `local_addr`, connected to `remote_addr`, or both.
 
         Returns (transport, protocol).  The addresses are (host, port), or paths with
-        family=AF_UNIX.  Options as asyncio's: `family` (enough where there is no address),
-        `proto`, `flags`, `reuse_port`, `allow_broadcast`, `sock` (instead of all of these).
-        Raises ValueError or TypeError for what does not go together, OSError for what cannot
+        family=AF_UNIX; without any, `family` is enough.  `sock` is a socket instead of all
+        these.  Raises ValueError or TypeError for what does not go together, OSError for what cannot
         be bound or connected; nothing stays open then.
         """
         return await _datagram.create_datagram_endpoint(
-            self, protocol_factory, local_addr, remote_addr, **options
+            self,
+            protocol_factory,
+            local_addr,
+            remote_addr,
+            family=family,
+            proto=proto,
+            flags=flags,
+            reuse_port=reuse_port,
+            allow_broadcast=allow_broadcast,
+            sock=sock,
         )
 
     # ----------------------------------------------------------------- sockets --
@@ -185,18 +331,33 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
     # --------------------------------------------------------------- processes --
 
     async def subprocess_exec(
-        self, protocol_factory: ProtocolFactory, program: Any, *args: Any, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        program: Any,
+        *args: Any,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        **options: Any,
     ) -> tuple[asyncio.SubprocessTransport, Any]:
         """Run `program` with `args` and return (transport, protocol).
 
-        Options are subprocess.Popen's, except those for text; `stdin`, `stdout` and
-        `stderr` are pipes unless said otherwise.  Raises what Popen raises, ValueError
+        Options are subprocess.Popen's, except those for text.  Raises what Popen raises, ValueError
         for text options; cancellation kills the child and waits for it.
         """
+        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
         return await _subprocess.subprocess_exec(self, protocol_factory, program, *args, **options)
 
     async def subprocess_shell(
-        self, protocol_factory: ProtocolFactory, cmd: str | bytes, **options: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        cmd: str | bytes,
+        *,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        **options: Any,
     ) -> tuple[asyncio.SubprocessTransport, Any]:
         """Run `cmd` by the shell.  As `subprocess_exec` otherwise."""
+        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
         return await _subprocess.subprocess_shell(self, protocol_factory, cmd, **options)

@@ -293,21 +293,21 @@ async def _connect_any(
 async def create_connection(
     loop: Endpoints,
     protocol_factory: ProtocolFactory,
-    host: Any = None,
-    port: Any = None,
+    host: Any,
+    port: Any,
     *,
-    ssl: Any = None,
-    family: int = 0,
-    proto: int = 0,
-    flags: int = 0,
-    sock: socket.socket | None = None,
-    local_addr: Any = None,
-    server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
-    happy_eyeballs_delay: float | None = None,
-    interleave: int | None = None,
-    all_errors: bool = False,
+    ssl: Any,
+    family: int,
+    proto: int,
+    flags: int,
+    sock: socket.socket | None,
+    local_addr: Any,
+    server_hostname: str | None,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
+    happy_eyeballs_delay: float | None,
+    interleave: int | None,
+    all_errors: bool,
 ) -> tuple[asyncio.Transport, Any]:
     """See Loop.create_connection."""
     tls, server_hostname = _tls.client_config(
@@ -342,9 +342,9 @@ async def connect_accepted_socket(
     protocol_factory: ProtocolFactory,
     sock: socket.socket,
     *,
-    ssl: Any = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl: Any,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
 ) -> tuple[asyncio.Transport, Any]:
     """See Loop.connect_accepted_socket."""
     check_stream_socket(sock)

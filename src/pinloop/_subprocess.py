@@ -361,8 +361,6 @@ def _popen_options(options: dict[str, Any], shell: bool) -> dict[str, Any]:
     for name in ("encoding", "errors"):
         if options.pop(name, None) is not None:
             raise ValueError(f"{name} must be None")
-    for name in ("stdin", "stdout", "stderr"):
-        options.setdefault(name, subprocess.PIPE)
     return options
 
 

@@ -143,10 +143,10 @@ async def start_tls(
     protocol: asyncio.BaseProtocol,
     sslcontext: Any,
     *,
-    server_side: bool = False,
-    server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    server_side: bool,
+    server_hostname: str | None,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
 ) -> asyncio.Transport:
     """See Loop.start_tls."""
     check_context(sslcontext)

@@ -64,13 +64,13 @@ class UnixServer(Server):
 async def create_unix_connection(
     loop: Endpoints,
     protocol_factory: ProtocolFactory,
-    path: Any = None,
+    path: Any,
     *,
-    ssl: Any = None,
-    sock: socket.socket | None = None,
-    server_hostname: str | None = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl: Any,
+    sock: socket.socket | None,
+    server_hostname: str | None,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
 ) -> tuple[asyncio.Transport, Any]:
     """See Loop.create_unix_connection."""
     if ssl and server_hostname is None:
@@ -111,15 +111,15 @@ async def _connect(path: str | bytes) -> socket.socket:
 async def create_unix_server(
     loop: Endpoints,
     protocol_factory: ProtocolFactory,
-    path: Any = None,
+    path: Any,
     *,
-    sock: socket.socket | None = None,
-    backlog: int = 100,
-    ssl: Any = None,
-    ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
-    start_serving: bool = True,
-    cleanup_socket: bool = CLEANS_UP,
+    sock: socket.socket | None,
+    backlog: int,
+    ssl: Any,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
+    start_serving: bool,
+    cleanup_socket: bool,
 ) -> Server:
     """See Loop.create_unix_server."""
     tls = _tls.server_config(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
