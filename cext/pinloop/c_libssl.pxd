@@ -19,7 +19,7 @@ cdef extern from "libssl.h" nogil:
         int (*SSL_read_ex)(pl_ssl* ssl, void* target, size_t room, size_t* done)
         int (*SSL_write_ex)(pl_ssl* ssl, const void* data, size_t size, size_t* done)
         int (*SSL_get_error)(const pl_ssl* ssl, int result)
-        int (*SSL_has_pending)(const pl_ssl* ssl)
+        int (*SSL_pending)(const pl_ssl* ssl)
         void (*BIO_set_data)(pl_bio* bio, void* data)
         void (*ERR_clear_error)()
         unsigned long (*ERR_peek_last_error)()

@@ -39,7 +39,7 @@ struct pl_libssl {
     int (*SSL_read_ex)(pl_ssl *, void *, size_t, size_t *);
     int (*SSL_write_ex)(pl_ssl *, const void *, size_t, size_t *);
     int (*SSL_get_error)(const pl_ssl *, int);
-    int (*SSL_has_pending)(const pl_ssl *);
+    int (*SSL_pending)(const pl_ssl *);
     void (*SSL_set_bio)(pl_ssl *, pl_bio *, pl_bio *);
     pl_bio *(*BIO_new)(const void *);
     void (*BIO_set_data)(pl_bio *, void *);
@@ -129,7 +129,7 @@ static inline void pl_wire_drop_output(struct pl_wire *wire) {
 
 static int pl_libssl_find(struct pl_libssl *lib, void *handle) {
 #define PL_FIND(name) if ((*(void **)&lib->name = dlsym(handle, #name)) == NULL) return -1
-    PL_FIND(SSL_read_ex); PL_FIND(SSL_write_ex); PL_FIND(SSL_get_error); PL_FIND(SSL_has_pending);
+    PL_FIND(SSL_read_ex); PL_FIND(SSL_write_ex); PL_FIND(SSL_get_error); PL_FIND(SSL_pending);
     PL_FIND(SSL_set_bio); PL_FIND(BIO_new); PL_FIND(BIO_set_data); PL_FIND(BIO_get_data); PL_FIND(BIO_set_init);
     PL_FIND(BIO_set_flags); PL_FIND(BIO_clear_flags); PL_FIND(BIO_get_new_index); PL_FIND(BIO_meth_new);
     PL_FIND(BIO_meth_set_read); PL_FIND(BIO_meth_set_write); PL_FIND(BIO_meth_set_ctrl);

@@ -26,7 +26,7 @@ cdef class TlsRecords:
     def connection_made(self, transport):
         self.tls.begin(transport)
 
-    def data_received(self, data):
+    def data_received(self, bytes data not None):
         self.tls.receive_ciphertext(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     def eof_received(self):
@@ -97,10 +97,8 @@ cdef class TlsTransport(Transport):
     cdef int step_handshake(self) except -1:
         """Go on with the handshake; when it is done, tell the protocol and read what came with it."""
         cdef int done
-        try:
-            done = self.engine.handshake()
-        finally:
-            send_ciphertext(self)     # of a failure it is the alert
+        done = self.engine.handshake()
+        send_ciphertext(self)
         if not done:
             return 0
         self.timer.cancel()
@@ -132,6 +130,8 @@ cdef class TlsTransport(Transport):
             self.abort_with(None)
             raise exception
         self.tell_waiter(exception)
+        if py_ssl is not None and isinstance(exception, py_ssl.SSLError):
+            send_ciphertext(self)     # the alert that names the fault
         self.abort_with(exception)
         if isinstance(exception, OSError):
             # The peer's fault or the network's.  ssl.SSLError is one of these.
@@ -515,7 +515,7 @@ cdef TlsRecords make_tls(Loop loop, object protocol, object config, object serve
 
 
 def tls_transport(Loop loop, protocol, config, server_hostname, bint server_side, waiter, bint announces,
-                  early=b""):
+                  bytes early not None=b""):
     """A TLS transport and the protocol to be given to the transport below it.
 
     `config` has `context`, `handshake_timeout` and `shutdown_timeout` (seconds).  `waiter` is

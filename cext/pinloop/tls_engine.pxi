@@ -94,7 +94,7 @@ cdef class OpensslEngine(TlsEngine):
         return 0
 
     cdef size_t unread(self) except? 0:
-        if self.wire.in_size == 0 and not pl_openssl.SSL_has_pending(self.ssl):
+        if self.wire.in_size == 0 and not pl_openssl.SSL_pending(self.ssl):
             return 0
         return self.wire.in_size + TLS_RECORD
 

@@ -25,7 +25,7 @@ cdef int read_plain(TlsTransport self) except -1:
         elif room <= 2 * TLS_RECORD:
             more = read_small_plain(self)
         else:
-            more = read_large_plain(self, room)
+            more = read_large_plain(self, room - TLS_RECORD)
     return 0
 
 

@@ -377,7 +377,7 @@ def refuse_used_fd(loop: Loop, fd: int) -> None:
 def stream_transport(
     loop: Loop,
     sock: socket,
-    protocol: asyncio.BaseProtocol,
+    protocol: asyncio.BaseProtocol | TlsRecords,
     waiter: asyncio.Future[None] | None,
     server: _TransportOwner | None = None,
 ) -> asyncio.Transport:

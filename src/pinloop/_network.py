@@ -370,18 +370,15 @@ async def adopt_socket(
     try:
         sock.setblocking(False)
         set_nodelay(sock)
-        if tls is not None:
-            return await _tls.connect_tls(
-                loop,
-                tls,
-                protocol_factory,
-                lambda records: _core.stream_transport(loop, sock, records, None),
-                server_side=server_side,
-                server_hostname=server_hostname,
-            )
         protocol = protocol_factory()
         waiter = loop.create_future()
-        transport = _core.stream_transport(loop, sock, protocol, waiter)
+        if tls is None:
+            transport = _core.stream_transport(loop, sock, protocol, waiter)
+        else:
+            transport, records = _core.tls_transport(
+                loop, protocol, tls, server_hostname, server_side, waiter, announces=True
+            )
+            _core.stream_transport(loop, sock, records, None)
     except BaseException:
         sock.close()
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,30 +110,6 @@ def refuse_tls_socket(sock: object) -> None:
     ssl_module = sys.modules.get("ssl")
     if ssl_module is not None and isinstance(sock, ssl_module.SSLSocket):
         raise TypeError("Socket cannot be of type SSLSocket")
-
-
-async def connect_tls(
-    loop: Endpoints,
-    config: TlsConfig,
-    protocol_factory: Callable[[], Any],
-    connect: Callable[[Any], Any],
-    *,
-    server_side: bool,
-    server_hostname: str | None,
-) -> tuple[asyncio.Transport, Any]:
-    """Do the handshake on a connection that `connect(protocol)` makes a transport of."""
-    protocol = protocol_factory()
-    shaken = loop.create_future()
-    transport, records = _core.tls_transport(
-        loop, protocol, config, server_hostname, server_side, shaken, announces=True
-    )
-    lower = connect(records)
-    try:
-        await shaken
-    except BaseException:
-        lower.abort()
-        raise
-    return transport, protocol
 
 
 async def start_tls(
