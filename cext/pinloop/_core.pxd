@@ -113,6 +113,7 @@ cdef class Reactor:
     cdef bint stopping           # leave after this turn
     cdef bint closed
     cdef bint debug
+    cdef Handle running_handle   # in debug mode, for reports of what it calls; else None
     cdef public double slow_callback_duration   # seconds; debug mode reports what took longer
     cdef int fork_depth          # of the process that made it
     cdef long owner_pid          # named in the error that a forked child gets

@@ -48,9 +48,26 @@ cdef class Handle(Runnable):
         """The contextvars.Context in which the callback runs."""
         return self.context
 
+    # What asyncio's own reports and tools that look into a loop read from a handle.
+
+    @property
+    def _callback(self):
+        return self.callback
+
+    @property
+    def _args(self):
+        return None if self.is_cancelled else handle_args(self)
+
+    @property
+    def _context(self):
+        return self.context
+
+    @property
+    def _cancelled(self):
+        return self.is_cancelled
+
     @property
     def _source_traceback(self):
-        # What asyncio's own exception reports read from a handle in debug mode.
         return self.trace
 
     def __repr__(self):
@@ -114,13 +131,17 @@ cdef class Handle(Runnable):
         cdef PyObject* result = NULL
         cdef double took
         cdef object callback = self.callback
-        if PyContext_Enter(<PyObject*>self.context) == 0:
-            result = self.call()
-            PyContext_Exit(<PyObject*>self.context)
-        if result == NULL:
-            self.failed(reactor)
-        else:
-            Py_DECREF(<object>result)
+        reactor.running_handle = self
+        try:
+            if PyContext_Enter(<PyObject*>self.context) == 0:
+                result = self.call()
+                PyContext_Exit(<PyObject*>self.context)
+            if result == NULL:
+                self.failed(reactor)
+            else:
+                Py_DECREF(<object>result)
+        finally:
+            reactor.running_handle = None
         took = (reactor.poller.now() - start) / 1e9
         if took >= reactor.slow_callback_duration:
             logger.warning("Executing %r took %.3f seconds", task_stepped_by(callback) or self, took)
@@ -154,6 +175,44 @@ cdef class TimerHandle(Handle):
         """The time at which it is due, in seconds on the loop's clock."""
         return self.deadline
 
+    @property
+    def _when(self):
+        return self.deadline
+
+    @property
+    def _scheduled(self):
+        return self.in_heap
+
+    # Sorted by when they are due; equal are those that would do the same at the same time.
+
+    def __hash__(self):
+        return hash(self.deadline)
+
+    def __eq__(self, other):
+        if type(other) is not TimerHandle:
+            return NotImplemented
+        return same_timer(self, <TimerHandle>other)
+
+    def __lt__(self, other):
+        if type(other) is not TimerHandle:
+            return NotImplemented
+        return self.deadline < (<TimerHandle>other).deadline
+
+    def __le__(self, other):
+        if type(other) is not TimerHandle:
+            return NotImplemented
+        return self.deadline < (<TimerHandle>other).deadline or same_timer(self, <TimerHandle>other)
+
+    def __gt__(self, other):
+        if type(other) is not TimerHandle:
+            return NotImplemented
+        return self.deadline > (<TimerHandle>other).deadline
+
+    def __ge__(self, other):
+        if type(other) is not TimerHandle:
+            return NotImplemented
+        return self.deadline > (<TimerHandle>other).deadline or same_timer(self, <TimerHandle>other)
+
     def cancel(self):
         """Keep the callback from being called.  O(1)."""
         if not self.is_cancelled:
@@ -170,6 +229,14 @@ cdef object task_stepped_by(object callback):
         return owner if isinstance(owner, asyncio.Task) else None
     except Exception:
         return None
+
+
+cdef object same_timer(TimerHandle one, TimerHandle other):
+    if one is other:
+        return True
+    return (
+        one.deadline == other.deadline and one.is_cancelled == other.is_cancelled
+        and one.callback == other.callback and handle_args(one) == handle_args(other))
 
 
 cdef tuple handle_args(Handle handle):

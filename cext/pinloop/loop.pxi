@@ -90,6 +90,11 @@ cdef class Loop(Reactor):
         return self.thread_id or None
 
     @property
+    def _current_handle(self):
+        # In debug mode; else None.
+        return self.running_handle
+
+    @property
     def _owner_pid(self):
         return self.owner_pid
 

@@ -156,6 +156,11 @@ class Loop(Endpoints):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """Log `context["message"]`, its exception's traceback, and every other entry by name."""
+        exc = context.get("exception")
+        exc_info = False if exc is None else (type(exc), exc, exc.__traceback__)
+        handle = self._current_handle
+        if "source_traceback" not in context and handle is not None and handle._source_traceback:
+            context["handle_traceback"] = handle._source_traceback
         lines = [context.get("message") or "Unhandled exception in event loop"]
         for key in sorted(context):
             value = context[key]
@@ -167,7 +172,7 @@ class Loop(Endpoints):
                 lines.append(f"{title} created at (most recent call last):\n{stack}")
             else:
                 lines.append(f"{key}: {value!r}")
-        logger.error("\n".join(lines), exc_info=context.get("exception") or False)
+        logger.error("\n".join(lines), exc_info=exc_info)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Report an error that nobody awaits.  A handler that fails is itself reported."""
@@ -192,17 +197,18 @@ class Loop(Endpoints):
                     "message": "Unhandled error in exception handler",
                     "exception": failure,
                     "context": context,
-                }
+                },
+                " while handling an unexpected error in custom exception handler",
             )
 
-    def _report_by_default(self, context: dict[str, Any]) -> None:
+    def _report_by_default(self, context: dict[str, Any], when: str = "") -> None:
         try:
             self.default_exception_handler(context)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
             # Somebody's repr or logging handler: reporting must not take the loop down.
-            logger.error("Exception in default exception handler", exc_info=True)
+            logger.error("Exception in default exception handler" + when, exc_info=True)
 
     # ------------------------------------------------- asynchronous generators --
 

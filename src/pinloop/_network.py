@@ -160,7 +160,7 @@ async def _connect_one(
         sock.setblocking(False)
         if local is not None:
             _bind_local(sock, family, local)
-        await connect_socket(loop, sock, address)
+        await loop.sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise

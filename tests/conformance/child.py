@@ -1,0 +1,272 @@
+"""One module of CPython's `test.test_asyncio`, run with pinloop's loop in place of the stdlib's.
+
+    python child.py MODULE REPORT [--unskip] [PATTERN ...]
+
+It is a process of its own, for it changes asyncio before the tests are imported.
+
+CPython's tests get their loop by a name: `asyncio.new_event_loop()` and whatever asks the policy, the classes
+`asyncio.SelectorEventLoop`, `asyncio.EventLoop` and `asyncio.BaseEventLoop`, or `TestLoop` of their own utils. Each of
+these names is bound to pinloop's loop here (`substitute`). The stdlib's classes are left as they are, and counted: a
+test that makes one of their loops is a failure, whatever it says itself, so no test passes on the wrong loop.
+
+Tests patch names in the modules of the stdlib's loop: `asyncio.base_events.logger` to read the log, or
+`asyncio.base_events.socket` for sockets that fail. pinloop's modules are made to look these names up there (`FOLLOWED`).
+A few private names of the stdlib's loop only look at what is scheduled, or run one turn; `Looks` has them.
+
+`TestLoop` gives a test the time: a generator is sent each timer's deadline and answers by how much the clock moves on.
+Its stand-in is pinloop's loop over `ScriptedPoller`, whose clock is virtual.
+
+REPORT gets a line of JSON per test, as soon as it is done, so that a crash costs no result but its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import asyncio.base_events
+import asyncio.selector_events
+import asyncio.unix_events
+import faulthandler
+import gc
+import json
+import math
+import os
+import sys
+import time
+import unittest
+from collections.abc import Callable, Generator, Iterator
+from typing import IO, Any
+
+import skips
+
+import pinloop
+from pinloop import _core
+
+PACKAGE = "test.test_asyncio."
+
+made = {"pinloop": 0, "stdlib": 0}  # loops, since the test began
+
+
+class Looks:
+    """The private names by which tests look into a loop."""
+
+    @property
+    def _ready(self) -> list[Any]:
+        return [each for each in self._entries() if type(each) is _core.Handle]
+
+    @property
+    def _scheduled(self) -> list[Any]:
+        return [each for each in self._entries() if type(each) is _core.TimerHandle]
+
+    def _entries(self) -> Iterator[Any]:
+        # A loop shows the collector what it holds. Handles without a callback are kept to be used again.
+        for each in gc.get_referents(self):
+            if isinstance(each, asyncio.Handle) and each._callback is not None:
+                yield each
+
+    def _run_once(self: Any) -> None:
+        self.call_soon(self.stop)
+        self.run_forever()
+
+
+class PinLoop(Looks, pinloop.Loop):
+    """pinloop's loop, by the signature of the stdlib's: which selector to use is no choice here."""
+
+    def __init__(self, selector: object = None, *, poller: _core.Poller | None = None) -> None:
+        super().__init__(poller)
+        made["pinloop"] += 1
+
+
+class TestLoop(PinLoop):
+    """The stand-in for `test.test_asyncio.utils.TestLoop`."""
+
+    def __init__(self, gen: Callable[[], Generator[float, float, None]] | None = None) -> None:
+        # The clock runs one nanosecond ahead, as TestLoop's resolution has it: sums of floats are not exact.
+        self._poller = _core.ScriptedPoller(iter(lambda: self._advance, None), start_ns=1)
+        super().__init__(poller=self._poller)
+        self._gen = gen() if gen is not None else None
+        if self._gen is not None:
+            next(self._gen)
+        self._deadlines: list[float] = []
+        self._at = 0.0
+
+    def _advance(self) -> None:
+        deadlines, self._deadlines = self._deadlines, []
+        for when in deadlines:
+            assert self._gen is not None, f"a timer at {when}, and no generator that tells the time"
+            self.advance_time(self._gen.send(when))
+
+    def advance_time(self, seconds: float | None) -> None:
+        if seconds:
+            self._at += seconds
+            self._poller.clock_ns = math.ceil(self._at * 1e9) + 1
+
+    def time(self) -> float:
+        return self._at
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return self.call_at(self._at + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        self._deadlines.append(when)
+        return super().call_at(when, callback, *args, context=context)
+
+    def close(self) -> None:
+        super().close()
+        generator, self._gen = self._gen, None
+        if generator is not None:
+            try:
+                generator.send(0)
+            except StopIteration:
+                return
+            raise AssertionError("Time generator is not finished")
+
+
+# Names of the stdlib's modules that tests patch, and pinloop's modules that look them up there.
+FOLLOWED = {
+    "asyncio.base_events.logger": ("pinloop._loop", "pinloop._server", "pinloop._core"),
+    "asyncio.base_events.socket": ("pinloop._network", "pinloop._server"),
+}
+
+
+class Follower:
+    """Whatever a name in a module stands for at the moment."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.__dict__.update(_module=sys.modules[module], _name=name)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(self._module, self._name), attribute)
+
+
+def substitute() -> None:
+    """Bind the names by which tests get a loop to pinloop's."""
+    native = asyncio.base_events.BaseEventLoop
+    init = native.__init__
+
+    def counting(self: Any, *args: Any, **kwargs: Any) -> None:
+        made["stdlib"] += 1
+        init(self, *args, **kwargs)
+
+    native.__init__ = counting  # type: ignore[method-assign]
+    own = vars(asyncio.unix_events)
+    policy = own.get("_UnixDefaultEventLoopPolicy") or own["_DefaultEventLoopPolicy"]
+    policy._loop_factory = PinLoop
+    for module in (asyncio, asyncio.base_events, asyncio.selector_events, asyncio.unix_events):
+        for name in ("BaseEventLoop", "BaseSelectorEventLoop", "SelectorEventLoop", "EventLoop"):
+            if hasattr(module, name):
+                setattr(module, name, PinLoop)
+    from test.test_asyncio import utils
+
+    utils.TestLoop = TestLoop
+    for path, followers in FOLLOWED.items():
+        of, _, name = path.rpartition(".")
+        for follower in followers:
+            setattr(sys.modules[follower], name, Follower(of, name))
+    pinloop._loop._debug_by_default = lambda: asyncio.coroutines._is_debug_mode()  # patched as well
+
+
+class Report(unittest.TestResult):
+    """Writes what became of each test."""
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__()
+        self.file = file
+        self.began = 0.0
+        self.faults: list[str] = []
+        self.skipped_itself = ""
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        self.faults = []
+        self.skipped_itself = ""
+        self.began = time.monotonic()
+        made.update(pinloop=0, stdlib=0)
+        print(f"... {name_of(test)}", file=sys.stderr, flush=True)
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        if made["stdlib"]:
+            self.faults.append(f"made {made['stdlib']} loops of the stdlib's\n")
+        self.write(test, "failed" if self.faults else "left_out" if self.skipped_itself else "passed")
+
+    def write(self, test: unittest.TestCase, outcome: str) -> None:
+        line = {
+            "test": name_of(test),
+            "outcome": outcome,
+            "seconds": round(time.monotonic() - self.began, 3),
+            "on_pinloop": made["pinloop"] > 0,
+            "why": "".join(self.faults) or self.skipped_itself,
+        }
+        print(json.dumps(line), file=self.file, flush=True)
+
+    def fault(self, test: Any, err: Any) -> None:
+        text = self._exc_info_to_string(err, test)  # type: ignore[attr-defined]
+        self.faults.append(text)
+        print(f"!!! {name_of(test)}\n{text}", file=sys.stderr, flush=True)
+        if not isinstance(test, unittest.TestCase):  # setUpModule, setUpClass and their likes
+            self.write(test, "failed")
+
+    addError = addFailure = fault  # noqa: N815
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+        if err is not None:
+            self.faults.append(f"{subtest}\n")
+            self.fault(test, err)
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        self.faults.append("succeeded, which was not expected\n")
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        self.skipped_itself = reason
+        if not isinstance(test, unittest.TestCase):
+            self.write(test, "left_out")
+
+
+def name_of(test: Any) -> str:
+    return str(test.id()).removeprefix(PACKAGE)
+
+
+def tests_in(suite: Any) -> Iterator[Any]:
+    for each in suite:
+        if isinstance(each, unittest.TestSuite):
+            yield from tests_in(each)
+        else:
+            yield each
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("module")
+    parser.add_argument("report")
+    parser.add_argument("patterns", nargs="*")
+    parser.add_argument("--unskip", action="store_true", help="run what is on the skip list, and only that")
+    options = parser.parse_args()
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", 600)), exit=True)
+    substitute()
+    suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + options.module)
+    found = list(tests_in(suite))
+    entries = skips.of_module(options.module, skips.load())
+    skipped = skips.matching(entries, [name_of(test) for test in found])
+    wanted = unittest.TestSuite()
+    with open(options.report, "w", encoding="utf-8") as file:
+        report = Report(file)
+        for entry in entries:
+            if entry.pattern not in skipped.values():
+                print(json.dumps({"unmatched": entry.pattern}), file=file)
+        for test in found:
+            name = name_of(test)
+            if options.patterns and not any(skips.matches(pattern, name) for pattern in options.patterns):
+                continue
+            if (name in skipped) == options.unskip:
+                wanted.addTest(test)
+            elif not options.unskip:
+                print(json.dumps({"test": name, "outcome": "skipped", "why": skipped[name]}), file=file)
+        file.flush()
+        wanted.run(report)
+        print(json.dumps({"end": True}), file=file, flush=True)
+
+
+if __name__ == "__main__":
+    main()

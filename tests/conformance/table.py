@@ -1,0 +1,105 @@
+"""The table of `docs/conformance.md`: a row per module, a column per version of Python.
+
+The file is its own store: what it says of other versions is read back and written again.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+HEAD = """# Conformance
+
+CPython's own tests of asyncio, run with pinloop's loop in place of the stdlib's:
+`make conformance CONFORMANCE_ARGS="--write docs/conformance.md"` wrote the column of the Python it ran on. How the loop
+gets in there is told in [`tests/conformance/child.py`](../tests/conformance/child.py).
+
+A cell is *passed / failed / skipped*. Skipped are the tests that reach into the private parts of the stdlib's own loop:
+[`skip.txt`](../tests/conformance/skip.txt) has each with its reason. Not counted are those that leave themselves out,
+because they are for another platform or want something that the machine does not have.
+"""
+
+TAIL = """
+A test that makes one of the stdlib's loops counts as failed, so none passes on the wrong one. The tests without a loop
+of pinloop's are about futures, handles, policies and the like, without any loop; they run on pinloop too where that
+makes a difference, in the test beside them.
+"""
+
+
+@dataclass
+class Counts:
+    """How many tests ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0  # by the skip list
+    left_out: int = 0  # by themselves
+    on_pinloop: int = 0  # made a loop of pinloop's
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped, {self.left_out} left out by "
+            f"themselves; {self.on_pinloop} made a pinloop loop"
+        )
+
+
+Column = dict[str, str]  # row -> cell
+
+
+def this_python() -> str:
+    return platform.python_version()
+
+
+def cells(counts: dict[str, Counts]) -> Column:
+    """The column of one version."""
+    column = {module: f"{each.passed} / {each.failed} / {each.skipped}" for module, each in counts.items()}
+    total = sum(counts.values(), Counts())
+    column["**all**"] = f"{total.passed} / {total.failed} / {total.skipped}"
+    column["*with a loop of pinloop's*"] = str(total.on_pinloop)
+    column["*left themselves out*"] = str(total.left_out)
+    return column
+
+
+def parse(text: str) -> dict[str, Column]:
+    """The columns of a table written before, by version."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith("| ---")
+    ]
+    if not rows:
+        return {}
+    versions = rows[0][1:]
+    return {
+        version: {row[0]: row[at] for row in rows[1:] if row[at]} for at, version in enumerate(versions, 1)
+    }
+
+
+def render(columns: dict[str, Column]) -> str:
+    """The document."""
+    versions = sorted(columns, key=_order)
+    last = list(cells({}))
+    names = sorted({row for column in columns.values() for row in column if row not in last}) + last
+    lines = [["module", *versions], ["---"] * (len(versions) + 1)]
+    lines += [[name, *(columns[version].get(name, "") for version in versions)] for name in names]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{HEAD}\n{rows}\n{TAIL}"
+
+
+def _order(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def update(file: Path, counts: dict[str, Counts]) -> None:
+    """Put the counts of this Python into `file`, in the place of what it said of the same minor version."""
+    columns = parse(file.read_text("utf-8")) if file.exists() else {}
+    minor = f"{sys.version_info[0]}.{sys.version_info[1]}."
+    columns = {version: column for version, column in columns.items() if not version.startswith(minor)}
+    columns[this_python()] = cells(counts)
+    file.write_text(render(columns), "utf-8")
