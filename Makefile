@@ -6,15 +6,18 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test bench wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy cython-lint format clean FORCE
+.PHONY: help test conformance bench wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy cython-lint \
+	format clean FORCE
 
 PINLOOP_BUILD ?= release
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CONFORMANCE_ARGS ?=
 export PINLOOP_BUILD
 
 help:
 	@echo 'make test      build the wheel, install it, run the suite: once as is, once with asyncio in debug mode'
+	@echo 'make conformance  CPython'"'"'s own asyncio tests, on pinloop'"'"'s loop'
 	@echo 'make bench     build the wheel, install it, run the quick benchmark beside the other loops'
 	@echo 'make wheel     build the wheel into wheels/dist/'
 	@echo 'make smoke     try the wheel in an empty environment away from the sources'
@@ -29,6 +32,7 @@ help:
 	@echo 'PINLOOP_BUILD=debug|sanitize       the kind of build (release when unset)'
 	@echo 'PYTEST_ARGS="-k echo tests/api"    arguments for pytest;  BENCH_ARGS for the benchmark'
 	@echo 'SUITES="uvicorn websockets"        for make ecosystem;  ECOSYSTEM_ARGS for its runner'
+	@echo 'CONFORMANCE_ARGS="test_streams"    for make conformance'
 
 clean:
 	rm -rf build wheels/dist .venvs .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -134,6 +138,10 @@ test: $(VENV)/.installed $(VENV)/.test
 
 sanitize:
 	$(MAKE) test PINLOOP_BUILD=sanitize PYTHON='$(PYTHON)'
+
+# Wants a Python that comes with its test package; nothing else, so it has no requirements to install.
+conformance: $(VENV)/.installed
+	$(UNDER) $(BIN)/python tests/conformance $(CONFORMANCE_ARGS)
 
 # A loop without a wheel for this platform is left out, and the table has one column less.
 $(VENV)/.peers: pyproject.toml | $(VENV)/.bench

@@ -282,7 +282,7 @@ class Loop(Endpoints):
                 await done
         except TimeoutError:
             warnings.warn(
-                f"The executor did not finish joining its threads within {timeout} seconds.",
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
                 RuntimeWarning,
                 stacklevel=2,
             )

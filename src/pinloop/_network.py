@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -103,11 +104,15 @@ async def getnameinfo(loop: Endpoints, sockaddr: Any, flags: int) -> tuple[str, 
 async def resolve(
     loop: Endpoints, address: Sequence[Any], *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
 ) -> list[AddressInfo]:
-    """The socket addresses of (host, port).  Raises OSError if there are none."""
+    """The socket addresses of (host, port), or of (host, port, flow info, scope id).
+
+    Raises OSError if there are none.
+    """
     host, port = address[:2]
     found = literal_address(host, port, family, type, proto, flags)
-    if found is not None and len(address) == 2:
-        return found
+    if found is not None:
+        # An IPv6 address is told by its scope as well: a link-local one means nothing without.
+        return [(*info[:4], info[4][:2] + tuple(address[2:]) + info[4][len(address) :]) for info in found]
     infos = await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
     if not infos:
         raise OSError(f"getaddrinfo({host!r}) returned empty list")
@@ -152,34 +157,41 @@ def _settle_ready(ready: asyncio.Future[None]) -> None:
 
 
 async def _connect_one(
-    loop: Endpoints, info: AddressInfo, local: Sequence[AddressInfo] | None
+    loop: Endpoints, info: AddressInfo, local: Sequence[AddressInfo] | None, failures: list[Exception]
 ) -> socket.socket:
+    """A connected socket.  `failures` gets those of local addresses that were tried before one would do."""
     family, type_, proto, _, address = info
     sock = socket.socket(family, type_, proto)
     try:
         sock.setblocking(False)
         if local is not None:
-            _bind_local(sock, family, local)
+            _bind_local(sock, family, local, failures)
         await loop.sock_connect(sock, address)
     except BaseException:
-        sock.close()
+        with contextlib.suppress(OSError):  # what went wrong first is what is told
+            sock.close()
         raise
     return sock
 
 
-def _bind_local(sock: socket.socket, family: int, local: Sequence[AddressInfo]) -> None:
-    failures: list[OSError] = []
+def _bind_local(
+    sock: socket.socket, family: int, local: Sequence[AddressInfo], failures: list[Exception]
+) -> None:
+    mine: list[OSError] = []
     for local_family, _, _, _, address in local:
         if local_family != family:
             continue
         try:
             sock.bind(address)
-            return
         except OSError as exc:
             text = f"error while attempting to bind on address {address!r}: {str(exc).lower()}"
-            failures.append(OSError(exc.errno, text))
-    if failures:
-        raise failures[-1]
+            mine.append(OSError(exc.errno, text))
+        else:
+            failures.extend(mine)
+            return
+    if mine:
+        failures.extend(mine[:-1])
+        raise mine[-1]
     raise OSError(f"no matching local address with family={family!r} found")
 
 
@@ -277,14 +289,15 @@ async def _connect_any(
     delay: float | None,
     all_errors: bool,
 ) -> socket.socket:
-    attempts = [lambda info=info: _connect_one(loop, info, local) for info in infos]
+    passed_over: list[Exception] = []
+    attempts = [lambda info=info: _connect_one(loop, info, local, passed_over) for info in infos]
     if delay is None or len(attempts) == 1:
         sock, failures = await _connect_in_turn(attempts)
     else:
         sock, failures = await _connect_staggered(loop, attempts, delay)
     if sock is None:
         try:
-            raise _no_address_answered(failures, all_errors)
+            raise _no_address_answered(passed_over + failures, all_errors)
         finally:
             failures.clear()  # each holds this frame through its traceback
     return sock

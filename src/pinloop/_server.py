@@ -270,8 +270,13 @@ def listen(sock: socket.socket, backlog: int) -> None:
 
 def _bind(sock: socket.socket, address: tuple[Any, ...], options: list[tuple[str, int]]) -> bool:
     """Bind; false for an address that this machine does not have."""
-    for _, option in options:
-        sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    for name, option in options:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        except OSError as exc:
+            if name != "SO_REUSEPORT":
+                raise
+            raise ValueError("reuse_port is known to the socket module, but not to this kernel") from exc
     if sock.family == socket.AF_INET6 and hasattr(socket, "IPPROTO_IPV6"):
         # Else "::" would take the IPv4 port too, which has a socket of its own.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)

@@ -5,16 +5,18 @@
 It is a process of its own, for it changes asyncio before the tests are imported.
 
 CPython's tests get their loop by a name: `asyncio.new_event_loop()` and whatever asks the policy, the classes
-`asyncio.SelectorEventLoop`, `asyncio.EventLoop` and `asyncio.BaseEventLoop`, or `TestLoop` of their own utils. Each of
-these names is bound to pinloop's loop here (`substitute`). The stdlib's classes are left as they are, and counted: a
-test that makes one of their loops is a failure, whatever it says itself, so no test passes on the wrong loop.
+`asyncio.SelectorEventLoop`, `asyncio.EventLoop` and `asyncio.BaseEventLoop`, or their own utils' `TestLoop`.
+Each of these names is bound to pinloop's loop here (`substitute`). The stdlib's classes are left as they are,
+and counted: a test that makes one of their loops is a failure, whatever it says itself, so no test passes on
+the wrong loop.
 
 Tests patch names in the modules of the stdlib's loop: `asyncio.base_events.logger` to read the log, or
-`asyncio.base_events.socket` for sockets that fail. pinloop's modules are made to look these names up there (`FOLLOWED`).
-A few private names of the stdlib's loop only look at what is scheduled, or run one turn; `Looks` has them.
+`asyncio.base_events.socket` for sockets that fail. pinloop's modules are made to look these names up there
+(`FOLLOWED`). A few private names of the stdlib's loop only look at what is scheduled, or run one turn;
+`Looks` has them.
 
-`TestLoop` gives a test the time: a generator is sent each timer's deadline and answers by how much the clock moves on.
-Its stand-in is pinloop's loop over `ScriptedPoller`, whose clock is virtual.
+`TestLoop` gives a test the time: a generator is sent each timer's deadline and answers by how much the clock
+moves on. Its stand-in is pinloop's loop over `ScriptedPoller`, whose clock is virtual.
 
 REPORT gets a line of JSON per test, as soon as it is done, so that a crash costs no result but its own.
 """
@@ -43,6 +45,7 @@ import pinloop
 from pinloop import _core
 
 PACKAGE = "test.test_asyncio."
+NATIVE_TASK = asyncio.Task
 
 made = {"pinloop": 0, "stdlib": 0}  # loops, since the test began
 
@@ -75,6 +78,12 @@ class PinLoop(Looks, pinloop.Loop):
     def __init__(self, selector: object = None, *, poller: _core.Poller | None = None) -> None:
         super().__init__(poller)
         made["pinloop"] += 1
+
+    def create_task(self, coro: Any, **kwargs: Any) -> Any:
+        task = asyncio.tasks.Task
+        if task is NATIVE_TASK or self.get_task_factory() is not None:
+            return super().create_task(coro, **kwargs)
+        return task(coro, loop=self, **kwargs)  # tests patch the name to have tasks written in Python
 
 
 class TestLoop(PinLoop):
@@ -163,7 +172,8 @@ def substitute() -> None:
         of, _, name = path.rpartition(".")
         for follower in followers:
             setattr(sys.modules[follower], name, Follower(of, name))
-    pinloop._loop._debug_by_default = lambda: asyncio.coroutines._is_debug_mode()  # patched as well
+    # Looked up at each call: tests patch this one as well.
+    pinloop._loop._debug_by_default = lambda: asyncio.coroutines._is_debug_mode()  # noqa: PLW0108
 
 
 class Report(unittest.TestResult):
@@ -172,20 +182,23 @@ class Report(unittest.TestResult):
     def __init__(self, file: IO[str]) -> None:
         super().__init__()
         self.file = file
+        self.running = False
         self.began = 0.0
         self.faults: list[str] = []
         self.skipped_itself = ""
 
-    def startTest(self, test: unittest.TestCase) -> None:
+    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().startTest(test)
         self.faults = []
         self.skipped_itself = ""
+        self.running = True
         self.began = time.monotonic()
         made.update(pinloop=0, stdlib=0)
         print(f"... {name_of(test)}", file=sys.stderr, flush=True)
 
-    def stopTest(self, test: unittest.TestCase) -> None:
+    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
+        self.running = False
         if made["stdlib"]:
             self.faults.append(f"made {made['stdlib']} loops of the stdlib's\n")
         self.write(test, "failed" if self.faults else "left_out" if self.skipped_itself else "passed")
@@ -194,7 +207,7 @@ class Report(unittest.TestResult):
         line = {
             "test": name_of(test),
             "outcome": outcome,
-            "seconds": round(time.monotonic() - self.began, 3),
+            "seconds": round(time.monotonic() - self.began, 3) if self.began else 0.0,
             "on_pinloop": made["pinloop"] > 0,
             "why": "".join(self.faults) or self.skipped_itself,
         }
@@ -204,22 +217,22 @@ class Report(unittest.TestResult):
         text = self._exc_info_to_string(err, test)  # type: ignore[attr-defined]
         self.faults.append(text)
         print(f"!!! {name_of(test)}\n{text}", file=sys.stderr, flush=True)
-        if not isinstance(test, unittest.TestCase):  # setUpModule, setUpClass and their likes
+        if not self.running:  # setUpModule, setUpClass and their likes
             self.write(test, "failed")
 
     addError = addFailure = fault  # noqa: N815
 
-    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:  # noqa: N802
         if err is not None:
             self.faults.append(f"{subtest}\n")
             self.fault(test, err)
 
-    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
         self.faults.append("succeeded, which was not expected\n")
 
-    def addSkip(self, test: Any, reason: str) -> None:
+    def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
         self.skipped_itself = reason
-        if not isinstance(test, unittest.TestCase):
+        if not self.running:  # its class or module is; from 3.12.1 on such a test is not even started
             self.write(test, "left_out")
 
 
@@ -243,7 +256,7 @@ def main() -> None:
     parser.add_argument("--unskip", action="store_true", help="run what is on the skip list, and only that")
     options = parser.parse_args()
     faulthandler.enable()
-    faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", 600)), exit=True)
+    faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", "600")), exit=True)
     substitute()
     suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + options.module)
     found = list(tests_in(suite))

@@ -1,4 +1,4 @@
-"""The skip list, `skip.txt`: which of CPython's tests cannot be run on a loop that is not the stdlib's own."""
+"""The skip list, `skip.txt`: the tests of CPython's that can only be run on the stdlib's own loop."""
 
 from __future__ import annotations
 

@@ -13,19 +13,18 @@ from pathlib import Path
 
 HEAD = """# Conformance
 
-CPython's own tests of asyncio, run with pinloop's loop in place of the stdlib's:
-`make conformance CONFORMANCE_ARGS="--write docs/conformance.md"` wrote the column of the Python it ran on. How the loop
-gets in there is told in [`tests/conformance/child.py`](../tests/conformance/child.py).
+CPython's own tests of asyncio, run with pinloop's loop in place of the stdlib's. Each column was written by
+`make conformance CONFORMANCE_ARGS="--write docs/conformance.md"` on that Python. How the loop gets in there
+is told in [`tests/conformance/child.py`](../tests/conformance/child.py).
 
-A cell is *passed / failed / skipped*. Skipped are the tests that reach into the private parts of the stdlib's own loop:
-[`skip.txt`](../tests/conformance/skip.txt) has each with its reason. Not counted are those that leave themselves out,
-because they are for another platform or want something that the machine does not have.
+A cell is *passed / failed / skipped*. Skipped are the tests that look into the stdlib's own loop, each with
+its reason in [`skip.txt`](../tests/conformance/skip.txt). Not counted are those that leave themselves out,
+being for another platform or wanting something that the machine does not have.
 """
 
 TAIL = """
-A test that makes one of the stdlib's loops counts as failed, so none passes on the wrong one. The tests without a loop
-of pinloop's are about futures, handles, policies and the like, without any loop; they run on pinloop too where that
-makes a difference, in the test beside them.
+A test that makes one of the stdlib's loops counts as failed, so none passes on the wrong one. The tests
+that make no loop at all are about futures, handles, policies and the like by themselves.
 """
 
 
@@ -44,8 +43,8 @@ class Counts:
 
     def __str__(self) -> str:
         return (
-            f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped, {self.left_out} left out by "
-            f"themselves; {self.on_pinloop} made a pinloop loop"
+            f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped, "
+            f"{self.left_out} left out by themselves; {self.on_pinloop} made a pinloop loop"
         )
 
 

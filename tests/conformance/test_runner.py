@@ -1,0 +1,162 @@
+"""The runner of CPython's tests: its skip list, its table, and whose loops the tests get."""
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import skips, table
+
+FOLDER = Path(__file__).parent
+
+needs_cpython_tests = pytest.mark.skipif(
+    importlib.util.find_spec("test") is None
+    or importlib.util.find_spec("test.support") is None
+    or importlib.util.find_spec("test.test_asyncio") is None,
+    reason="this Python comes without its test package",
+)
+
+
+# ------------------------------------------------------------------- the skip list --
+
+
+def test_the_skip_list_can_be_read_in_a_minute() -> None:
+    text = skips.FILE.read_text("utf-8")
+    assert skips.parse(text)
+    assert len([line for line in text.splitlines() if line.strip() and not line.startswith("#")]) <= 80
+
+
+def test_an_entry_has_a_pattern_versions_and_a_reason() -> None:
+    (entry,) = skips.parse("# a comment\n\ntest_x.C.test_y  [3.12-3.14]  mocks _selector\n")
+    assert entry == skips.Entry("test_x.C.test_y", (3, 12), (3, 14), "mocks _selector")
+
+
+def test_an_entry_may_name_one_version_or_none() -> None:
+    one, every = skips.parse("test_x.C [3.13] why\ntest_x.D why\n")
+    assert (one.first, one.last) == ((3, 13), (3, 13))
+    assert every.first == (3, 11)
+
+
+@pytest.mark.parametrize(
+    "line", ["test_x.C.test_y", "test_x.C.test_y [3.12]", "test_x why", "test_x.C [3] why"]
+)
+def test_an_entry_that_is_not_whole_is_refused(line: str) -> None:
+    with pytest.raises(ValueError):
+        skips.parse(line)
+
+
+def test_a_class_means_all_its_tests_and_no_other() -> None:
+    names = ["test_x.C.test_a", "test_x.C.test_b", "test_x.CD.test_a", "test_y.C.test_a"]
+    entries = skips.parse("test_x.C why")
+    assert list(skips.matching(entries, names)) == names[:2]
+
+
+# ----------------------------------------------------------------------- the table --
+
+
+def test_a_run_changes_its_own_column_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "conformance.md"
+    old = {"3.9.1": table.cells({"test_a": table.Counts(5, 0, 2), "test_gone": table.Counts(1)})}
+    file.write_text(table.render(old), "utf-8")
+    monkeypatch.setattr(table, "this_python", lambda: "{}.{}.0".format(*sys.version_info))
+    table.update(file, {"test_a": table.Counts(1, 1, 1)})
+    monkeypatch.setattr(table, "this_python", lambda: "{}.{}.7".format(*sys.version_info))
+    table.update(file, {"test_a": table.Counts(7, 0, 1, left_out=3, on_pinloop=6)})
+    columns = table.parse(file.read_text("utf-8"))
+    assert columns.pop("3.9.1") == old["3.9.1"]
+    ((version, column),) = columns.items()
+    assert version.endswith(".7")
+    assert column["test_a"] == "7 / 0 / 1"
+    assert column["*left themselves out*"] == "3"
+
+
+# ------------------------------------------------------------------ whose loops --
+
+
+def run_child(code: str) -> str:
+    """The output of code that has the runner's child process at hand, before it changed anything."""
+    program = f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n" + textwrap.dedent(code)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_cpython_tests
+def test_every_way_to_a_loop_leads_to_pinloop() -> None:
+    assert run_child("""
+        import asyncio, asyncio.events, selectors
+        import child
+        child.substitute()
+        from asyncio import SelectorEventLoop
+        from test.test_asyncio import utils
+        ways = [
+            asyncio.new_event_loop, asyncio.events.new_event_loop, SelectorEventLoop,
+            lambda: SelectorEventLoop(selectors.SelectSelector()), asyncio.BaseEventLoop,
+            lambda: asyncio.Runner().get_loop(), utils.TestLoop,
+        ]
+        for way in ways:
+            loop = way()
+            assert isinstance(loop, child.pinloop.Loop), way
+            loop.close()
+        assert child.made == {"pinloop": len(ways), "stdlib": 0}, child.made
+        print("ok")
+    """).endswith("ok\n")
+
+
+@needs_cpython_tests
+def test_a_loop_of_the_stdlib_is_noticed() -> None:
+    assert run_child("""
+        import asyncio.unix_events
+        native = asyncio.unix_events.SelectorEventLoop
+        import io, json, unittest
+        import child
+        child.substitute()
+
+        class Test(unittest.TestCase):
+            def test_own(self): asyncio.new_event_loop().close()
+            def test_native(self): native().close()
+
+        file = io.StringIO()
+        unittest.defaultTestLoader.loadTestsFromTestCase(Test).run(child.Report(file))
+        lines = [json.loads(line) for line in file.getvalue().splitlines()]
+        print(*(f"{line['test'].rpartition('.')[2]}: {line['outcome']}" for line in lines))
+    """).endswith("test_native: failed test_own: passed\n")
+
+
+@needs_cpython_tests
+def test_the_test_loop_keeps_virtual_time() -> None:
+    assert run_child("""
+        import asyncio
+        import child
+
+        def times():
+            when = yield
+            assert abs(when - 100) < 1e-9
+            yield 100
+
+        loop = child.TestLoop(times)
+        loop.run_until_complete(asyncio.sleep(100))
+        assert loop.time() == 100
+        loop.close()
+        print("ok")
+    """).endswith("ok\n")
+
+
+@needs_cpython_tests
+def test_the_runner_runs_a_module_and_keeps_its_log(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER), "--logs", str(tmp_path), "test_context"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_context" in done.stdout
+    assert "1 made a pinloop loop" in done.stdout
+    assert (tmp_path / "test_context.log").exists()
