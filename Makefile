@@ -17,7 +17,7 @@ export PINLOOP_BUILD
 
 help:
 	@echo 'make test      build the wheel, install it, run the suite: once as is, once with asyncio in debug mode'
-	@echo 'make conformance  CPython'"'"'s own asyncio tests, on pinloop'"'"'s loop'
+	@echo 'make conformance      CPython'"'"'s own asyncio tests, on pinloop'"'"'s loop'
 	@echo 'make bench     build the wheel, install it, run the quick benchmark beside the other loops'
 	@echo 'make wheel     build the wheel into wheels/dist/'
 	@echo 'make smoke     try the wheel in an empty environment away from the sources'
