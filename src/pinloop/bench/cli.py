@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="a representative part, in less than two minutes")
+    add("--quick", action="store_true", help="a representative part, in a little over two minutes")
     add("--rounds", type=_positive(int), metavar="N", help="how often each cell is measured")
     add("--seconds", type=_positive(float), metavar="S", help="length of each server measurement")
     add("--cells", action="append", metavar="PATTERN", help="only cells that match (repeatable)")

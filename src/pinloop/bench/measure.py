@@ -47,7 +47,7 @@ class Plan:
         return shutil.which("wrk") if self.server_seconds >= 1 else None
 
 
-QUICK = Plan(rounds=5, cell_seconds=0.05, server_seconds=0.12, warmup_seconds=0.04, deadline=105.0)
+QUICK = Plan(rounds=5, cell_seconds=0.05, server_seconds=0.12, warmup_seconds=0.04, deadline=130.0)
 FULL = Plan(rounds=7, cell_seconds=0.3, server_seconds=1.0, warmup_seconds=0.3, deadline=None)
 
 
