@@ -2,8 +2,8 @@
 #
 # Lifetimes.  A reactor owns the ready ring, the timer heap, the inbox and a table
 # of watchers by fd.  Each holds strong references, released when the entry leaves.
-# Three calls go up the floors, and no others: Runnable.run, Watcher.on_ready and
-# Reactor.report.
+# Four calls go up the floors, and no others: Runnable.run, Watcher.on_ready,
+# Watcher.evicted and Reactor.report.
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
@@ -21,6 +21,7 @@ cdef enum:
     EV_READ = 1          # readable, or the peer closed, or an error waits to be read
     EV_WRITE = 2
     EV_EDGE = 4          # asked for, never reported: tell each change once
+    EV_OTHER = 8         # beside data there is the end, an error or urgent bytes
 
 cdef struct Event:
     int fd
@@ -31,6 +32,7 @@ cdef struct Event:
 cdef class Poller:
     """What the reactor needs of a kernel: readiness and a clock.  Never calls anyone."""
     cdef readonly str name
+    cdef bint tells_other        # whether it reports EV_OTHER
 
     cdef int add(self, int fd, uint32_t mask, uint32_t generation) except -1
     cdef int modify(self, int fd, uint32_t old, uint32_t mask, uint32_t generation) except -1
@@ -77,6 +79,7 @@ cdef class Watcher(Runnable):
     cdef uint32_t interest       # the mask the poller holds for it; 0: not registered
 
     cdef int on_ready(self, uint32_t mask) except -1
+    cdef int evicted(self) except -1
 
 
 cdef class WakeWatcher(Watcher):
@@ -219,8 +222,80 @@ cdef class CallbackWatcher(Watcher):
     cdef Handle reader
     cdef Handle writer
 
-    @cython.final
     cdef int settle_callbacks(self) except -1
+
+
+@cython.final
+cdef class SocketWatcher(CallbackWatcher):
+    """The same fd for sock_* calls: who waits, and what is known of the socket between calls."""
+    cdef PyObject* owner         # the socket object, not owned; NULL: nothing is kept between calls
+    cdef object reference        # weak, to it: clears `owner`
+    cdef SocketCall first_reader  # the calls that wait to read, a queue linked by `next`
+    cdef SocketCall last_reader
+    cdef SocketCall first_writer
+    cdef SocketCall last_writer
+    cdef uint32_t kept           # directions that stay registered, edge-triggered
+    cdef uint32_t ready          # of those, where a system call may get somewhere
+    cdef bint trusts_short       # a short read or write means EAGAIN is next
+    cdef bint large_reads        # as for a StreamTransport
+
+    cdef int ignore(self, uint32_t told) except -1
+    cdef int own(self, object sock) except -1
+    cdef int disown(self) except -1
+    cdef bint is_alive(self) except -1
+    cdef uint32_t awaited(self) noexcept
+    cdef bint may_try(self, SocketCall call) noexcept
+    cdef int join(self, SocketCall call) except -1
+    cdef int leave(self, SocketCall call) except -1
+    cdef int listen_anew(self) except -1
+
+
+cdef enum SocketOperation:
+    SOCK_RECV
+    SOCK_RECV_INTO
+    SOCK_RECVFROM
+    SOCK_RECVFROM_INTO
+    SOCK_ACCEPT
+    SOCK_SENDALL                 # this and what follows wait for writing
+    SOCK_SENDTO
+    SOCK_CONNECTED
+    SOCK_SENDFILE
+
+
+cdef enum CallState:
+    CALL_NEW                     # made, not awaited yet: nothing has happened
+    CALL_RUNNING
+    CALL_WAITING
+    CALL_DONE
+
+
+@cython.final
+cdef class SocketCall:
+    """What a sock_* method returns: one system call, repeated until it does not block."""
+    cdef SocketOperation operation
+    cdef CallState state
+    cdef uint32_t direction      # EV_READ or EV_WRITE
+    cdef bint native             # a plain socket.socket, whose fd we may use ourselves
+    cdef int file                # of SOCK_SENDFILE: the fd to read from
+    cdef int64_t offset          # and where in it
+    cdef Py_ssize_t size         # bytes asked for; of SOCK_SENDFILE: to send, -1 for all
+    cdef Py_ssize_t sent         # bytes sent so far
+    cdef Loop loop
+    cdef object sock
+    cdef object argument         # as given: size, buffer or data
+    cdef object extra            # as given: size of SOCK_RECVFROM_INTO, address of SOCK_SENDTO
+    cdef object future           # the task waits for it
+    cdef SocketWatcher watcher   # in whose queue it is, or None
+    cdef SocketCall next         # in that queue
+
+    cdef int advance(self, PyObject** result) except -1
+    cdef object proceed(self)
+    cdef int begin(self) except -1
+    cdef object attempt(self, int fd, SocketWatcher watcher)
+    cdef int wait(self, int fd) except -1
+    cdef int wake(self) except -1
+    cdef int finish(self) except -1
+    cdef int refuse_state(self) except -1
 
 
 cdef enum StreamState:
@@ -286,6 +361,7 @@ cdef class StreamTransport(Transport):
     cdef size_t low
     cdef OutQueue out
     cdef TlsTransport tls        # whose ciphertext it carries, if its protocol is a TlsRecords
+    cdef FileSend file_send      # the file being sent, or None: nothing is queued after it
     cdef object receive          # bound data_received, or get_buffer of a BufferedProtocol
     cdef object received         # bound buffer_updated of a BufferedProtocol
     cdef object server           # told when the connection is gone
@@ -305,6 +381,22 @@ cdef class StreamTransport(Transport):
     cdef int protocol_failed(self, str method, object exception=*) except -1
     cdef int io_failed(self, int error, str doing) except -1
     cdef int lose(self, object exception) except -1
+
+
+@cython.final
+cdef class FileSend:
+    """A file on its way through a stream transport."""
+    cdef StreamTransport transport   # None once it is over
+    cdef int file
+    cdef int64_t offset
+    cdef int64_t size            # -1: up to its end
+    cdef int64_t sent
+    cdef object future           # of `sent`
+
+    cdef int proceed(self) except -1
+    cdef int complete(self) except -1
+    cdef int fail(self, object exception) except -1
+    cdef int let_go(self) except -1
 
 
 # ----------------------------------------------------------------------- TLS --
@@ -587,7 +679,11 @@ cdef class ChildWatcher(Watcher):
 
 # ------------------------------------------------------------------ the loop --
 
-cdef class Loop(Reactor):
+cdef class SocketCalls(Reactor):
+    """The sock_* methods of a loop."""
+
+
+cdef class Loop(SocketCalls):
     cdef char* scratch           # where small reads land before they become bytes
     cdef ReceiveBuffers buffers  # these two: made for the first datagram transport
     cdef AddressCache addresses

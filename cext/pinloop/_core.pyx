@@ -24,6 +24,7 @@ include "address.pxi"        # sockaddr -> tuple
 include "stream_read.pxi"    # the two halves of a TCP transport
 include "stream_write.pxi"
 include "stream.pxi"         # TCP transports
+include "sendfile.pxi"       # a file through a transport
 include "tls_engine.pxi"     # TLS without sockets
 include "tls_io.pxi"         # what flows through a TLS transport
 include "tls.pxi"            # TLS transports
@@ -34,6 +35,7 @@ include "datagram_write.pxi"
 include "datagram.pxi"       # UDP, and datagrams over Unix sockets
 include "pipe.pxi"           # pipes, both ways
 include "process.pxi"        # the exit of child processes
+include "sockwatch.pxi"      # the registration that sock_* calls share
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
 include "typesetup.pxi"      # what is set on types beyond what Cython has words for

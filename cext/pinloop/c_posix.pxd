@@ -53,7 +53,7 @@ cdef extern from "compat.h" nogil:
     const int AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
     const int PL_ABSTRACT_NAMES
     const size_t PL_UNIX_HEADER, PL_UNIX_ROOM
-    const int MSG_NOSIGNAL, SHUT_WR, INET6_ADDRSTRLEN
+    const int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, INET6_ADDRSTRLEN
 
     ssize_t recv(int fd, void* buffer, size_t size, int flags)
     ssize_t send(int fd, const void* buffer, size_t size, int flags)
@@ -80,6 +80,15 @@ cdef extern from "compat.h" nogil:
     int fcntl(int fd, int command, ...)
     const int F_DUPFD_CLOEXEC
 
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    const short POLLOUT
+    int poll(pollfd* fds, unsigned long count, int timeout_ms)
+
+    int pl_is_tcp(int fd)
+    ssize_t pl_sendfile(int out, int source, int64_t offset, size_t count)
     int pl_accept(int fd, sockaddr_storage* address, socklen_t* size)
     int pl_set_nonblocking(int fd)
     bint pl_hung_up(int fd)

@@ -56,7 +56,7 @@ static inline int pl_epoll_pwait2(int epfd, struct epoll_event *events, int capa
 #define PL_HAVE_EPOLL 0
 typedef union { void *ptr; int fd; uint32_t u32; uint64_t u64; } epoll_data_t;
 struct epoll_event { uint32_t events; epoll_data_t data; };
-enum { EPOLLIN = 1, EPOLLOUT = 4, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 0x2000, EPOLL_CLOEXEC = 0,
+enum { EPOLLIN = 1, EPOLLPRI = 2, EPOLLOUT = 4, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 0x2000, EPOLL_CLOEXEC = 0,
        EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3 };
 #define EPOLLET (1u << 31)
 static inline int epoll_create1(int flags) { (void)flags; errno = ENOSYS; return -1; }
@@ -137,6 +137,18 @@ static inline void pl_wake_write(int wfd) {
 static inline void pl_wake_drain(int rfd) {
     char buffer[256];
     while (read(rfd, buffer, sizeof buffer) == (ssize_t)sizeof buffer) {}
+}
+
+/* Whether an fd is a TCP socket's; only where it is asked for (Linux) is it ever found to be one. */
+static inline int pl_is_tcp(int fd) {
+#if defined(SO_PROTOCOL)
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP;
+#else
+    (void)fd;
+    return 0;
+#endif
 }
 
 /* accept(2) whose result is non-blocking and close-on-exec. */
@@ -276,6 +288,31 @@ static inline int pl_signal_child(int pidfd, int sig) {
 #endif
 }
 
+/* sendfile(2) as Linux has it: the bytes sent, 0 at the end of the file, -1 with errno. */
+#if defined(__linux__)
+#include <sys/sendfile.h>
+static inline ssize_t pl_sendfile(int out, int in, int64_t offset, size_t count) {
+    off_t at = (off_t)offset;
+    return sendfile(out, in, &at, count);
+}
+#elif defined(__APPLE__)
+static inline ssize_t pl_sendfile(int out, int in, int64_t offset, size_t count) {
+    off_t sent = (off_t)count;
+    int failed = sendfile(in, out, (off_t)offset, &sent, NULL, 0);
+    return failed < 0 && sent == 0 ? -1 : (ssize_t)sent;
+}
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+static inline ssize_t pl_sendfile(int out, int in, int64_t offset, size_t count) {
+    off_t sent = 0;
+    int failed = sendfile(in, out, (off_t)offset, count, NULL, &sent, 0);
+    return failed < 0 && sent == 0 ? -1 : (ssize_t)sent;
+}
+#else
+static inline ssize_t pl_sendfile(int out, int in, int64_t offset, size_t count) {
+    (void)out; (void)in; (void)offset; (void)count; errno = ENOSYS; return -1;
+}
+#endif
+
 /* ----------------------------------------------------------- time, forks -- */
 
 static inline int64_t pl_monotonic_ns(void) {
@@ -321,6 +358,9 @@ static inline PyObject *pl_take_exception(void) {
     return value;
 }
 #endif
+
+/* What an awaitable needs to hand a result over without a StopIteration. */
+#define pl_set_am_send(type, function) ((type)->tp_as_async->am_send = (sendfunc)(function))
 
 #define pl_type_dict(type) ((type)->tp_dict)
 /* No instances by calling the type, which goes by tp_new or by a vectorcall of Cython's. */

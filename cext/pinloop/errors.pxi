@@ -5,6 +5,11 @@ cdef object os_error(int error, str doing):
     return OSError(error, f"{os.strerror(error)}: {doing}")
 
 
+cdef object plain_os_error(int error):
+    """The same as the socket module words it."""
+    return OSError(error, os.strerror(error))
+
+
 cdef int raise_os_error(int error, str doing) except -1:
     raise os_error(error, doing)
 

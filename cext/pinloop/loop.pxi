@@ -16,7 +16,7 @@ cdef enum:
     TRACE_DEPTH = 10         # frames kept of where a handle was made, in debug mode
 
 
-cdef class Loop(Reactor):
+cdef class Loop(SocketCalls):
     """The native half of `pinloop.Loop`."""
 
     def __init__(self, Poller poller=None):

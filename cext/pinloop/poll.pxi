@@ -3,7 +3,9 @@
 # add/modify/remove change one fd's registration; wait fills events and returns how
 # many.  Level-triggered unless EV_EDGE is asked.  An error or a hang-up is reported
 # as EV_READ | EV_WRITE, of which the reactor passes on what was asked for: the next
-# system call on the fd tells what it was.  A signal ends a wait with no events,
+# system call on the fd tells what it was.  EV_OTHER, which only some backends tell
+# (`tells_other`) comes along whether asked for or not when a stream's data is not all that
+# there is to read; urgent bytes are listened for where it is asked for.  A signal ends a wait with no events,
 # after its Python handler ran.  The GIL is dropped only for a wait that may block.
 
 cdef class Poller:

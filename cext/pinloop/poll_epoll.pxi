@@ -19,6 +19,7 @@ cdef class EpollPoller(Poller):
     def __cinit__(self):
         self.name = "epoll"
         self.has_pwait2 = True
+        self.tells_other = True
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
         if self.epfd < 0:
             raise_os_error(errno, "epoll_create1")
@@ -39,6 +40,8 @@ cdef class EpollPoller(Poller):
             event.events |= EPOLLOUT
         if mask & EV_EDGE:
             event.events |= EPOLLET
+        if mask & EV_OTHER:
+            event.events |= EPOLLPRI
         event.data.u64 = (<uint64_t>generation << 32) | <uint32_t>fd
         return 0 if epoll_ctl(self.epfd, operation, fd, &event) == 0 else errno
 
@@ -95,6 +98,8 @@ cdef class EpollPoller(Poller):
                 mask |= EV_READ
             if batch[i].events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
                 mask |= EV_WRITE
+            if batch[i].events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP | EPOLLPRI):
+                mask |= EV_OTHER
             events[i].fd = <int>(batch[i].data.u64 & 0xFFFFFFFF)
             events[i].generation = <uint32_t>(batch[i].data.u64 >> 32)
             events[i].mask = mask

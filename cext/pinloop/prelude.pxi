@@ -12,6 +12,7 @@ import sys
 import traceback
 import types
 import warnings
+import weakref
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 

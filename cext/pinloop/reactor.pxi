@@ -21,6 +21,10 @@ cdef class Watcher(Runnable):
     cdef int on_ready(self, uint32_t mask) except -1:
         raise NotImplementedError(f"{type(self).__name__}.on_ready")
 
+    cdef int evicted(self) except -1:
+        """The fd's number is another's now."""
+        return 0
+
 
 cdef class WakeWatcher(Watcher):
 
@@ -397,6 +401,8 @@ cdef class Reactor:
         slot.generation += 1
         slot.changed = self.polls
         watcher.interest = mask
+        if previous is not None:
+            (<Watcher>previous).evicted()
         return 0
 
     @cython.final

@@ -1,1 +1,559 @@
 # The loop's sock_* methods: the system call first, a future only when it would block.
+#
+# Each gives a SocketCall, a coroutine in all but its type.  Where it would block, the
+# task waits for a future of the loop; readiness only completes that future, and the system
+# call is made when the task resumes, so that a task cancelled in between loses nothing.
+#
+# A plain socket.socket is used by its fd, never blocking; anything else, and what needs an
+# address, by its own methods.
+
+cdef object SocketType = _socket.socket
+cdef object socket_fileno = _socket.socket.fileno
+cdef object NO_FUTURE = None
+
+cdef tuple OPERATION_NAMES = (
+    "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_accept",
+    "sock_sendall", "sock_sendto", "sock_connect", "sock_sendfile",
+)
+
+
+@cython.final
+@cython.freelist(64)
+cdef class SocketCall:
+    """A call of a sock_* method, to be awaited once.  A coroutine in all but its type."""
+
+    def __cinit__(self):
+        self.state = CALL_DONE        # until make_call fills it
+
+    def __dealloc__(self):
+        if self.state == CALL_NEW:
+            warnings.warn(f"coroutine {qualified_name(self)!r} was never awaited", RuntimeWarning)
+
+    # ----------------------------------------------- what makes it a coroutine --
+
+    def __await__(self):
+        if self.state != CALL_NEW:
+            self.refuse_state()
+        return self
+
+    def __next__(self):
+        cdef PyObject* result
+        cdef int outcome = self.advance(&result)
+        value = <object>result
+        Py_DECREF(value)
+        if outcome == PYGEN_NEXT:
+            return value
+        raise StopIteration(value)
+
+    def send(self, value):
+        """Go on; a future to wait for, or StopIteration with the result."""
+        if value is not None and self.state == CALL_NEW:
+            raise TypeError("can't send non-None value to a just-started coroutine")
+        return self.__next__()
+
+    def throw(self, typ, val=None, tb=None):
+        """Give up what it waits for, and raise the exception."""
+        if self.state == CALL_RUNNING:
+            self.refuse_state()
+        self.finish()
+        if val is None:
+            val = typ() if isinstance(typ, type) else typ
+        elif not isinstance(val, BaseException):
+            val = typ(val)
+        raise val if tb is None else val.with_traceback(tb)
+
+    def close(self):
+        """Give up what it waits for."""
+        if self.state == CALL_RUNNING:
+            self.refuse_state()
+        self.finish()
+
+    @property
+    def __name__(self):
+        return OPERATION_NAMES[<int>self.operation]
+
+    @property
+    def __qualname__(self):
+        return qualified_name(self)
+
+    @property
+    def bytes_sent(self):
+        """Of sock_sendall or sock_sendfile, so far."""
+        return self.sent
+
+    @property
+    def cr_await(self):
+        return self.future
+
+    @property
+    def cr_running(self):
+        return self.state == CALL_RUNNING
+
+    @property
+    def cr_suspended(self):
+        return self.state == CALL_WAITING
+
+    @property
+    def cr_frame(self):
+        return None
+
+    @property
+    def cr_code(self):
+        return None
+
+    @property
+    def cr_origin(self):
+        return None
+
+    def __repr__(self):
+        return f"<coroutine object {qualified_name(self)} at {<size_t><PyObject*>self:#x}>"
+
+    # -------------------------------------------------------------- its course --
+
+    cdef int advance(self, PyObject** result) except -1:
+        """Make or repeat the system call; `result` is its result, with PYGEN_NEXT a future to wait for."""
+        cdef object outcome
+        result[0] = NULL
+        if self.state == CALL_RUNNING or self.state == CALL_DONE:
+            self.refuse_state()
+        try:
+            outcome = self.proceed()
+        except BaseException:
+            self.finish()
+            raise
+        if self.state == CALL_WAITING:
+            outcome = self.future
+            Py_INCREF(outcome)
+            result[0] = <PyObject*>outcome
+            return PYGEN_NEXT
+        self.finish()
+        Py_INCREF(outcome)
+        result[0] = <PyObject*>outcome
+        return PYGEN_RETURN
+
+    cdef object proceed(self):
+        """The result; or None, with the state CALL_WAITING, where it would block."""
+        cdef SocketWatcher watcher
+        cdef object outcome
+        cdef int fd
+        if self.state == CALL_NEW:
+            self.begin()
+        self.state = CALL_RUNNING
+        self.future = None
+        fd = fileno_of(self)
+        if self.watcher is not None and self.watcher.fd != fd:
+            self.watcher.leave(self)       # closed meanwhile, or the number went to another
+        watcher = self.watcher
+        if watcher is None:
+            watcher = shared_watcher(self.loop, fd, self.sock)
+        if watcher is None or watcher.may_try(self):
+            outcome = self.attempt(fd, watcher)
+            if outcome is not WOULD_BLOCK:
+                return outcome
+            if watcher is not None:
+                watcher.ready &= ~self.direction
+        self.wait(fd)
+        return None
+
+    cdef int begin(self) except -1:
+        """The checks, made when it is first awaited, as in a coroutine's body."""
+        cdef Loop loop = self.loop
+        self.state = CALL_RUNNING
+        if loop.closed or loop.fork_depth != pl_fork_depth:
+            loop._check_closed()
+        self.native = type(self.sock) is SocketType
+        if not self.native:
+            refuse_tls_socket(self.sock)
+        if loop.debug and self.sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if self.operation == SOCK_RECV:
+            self.size = self.argument
+            if self.size < 0:
+                raise ValueError("negative buffersize in recv")
+        elif self.operation == SOCK_RECVFROM_INTO and not self.extra:
+            self.extra = len(self.argument)
+        return 0
+
+    cdef int wait(self, int fd) except -1:
+        """Queue up for readiness, with a future for the task to wait for."""
+        cdef SocketWatcher watcher = self.watcher
+        if self.loop.closed:
+            self.loop._check_closed()
+        if watcher is None:
+            watcher = claim_watcher(self.loop, fd, self.sock)
+            watcher.join(self)
+        if self.operation == SOCK_SENDFILE:
+            watcher.listen_anew()
+        self.future = Future(loop=self.loop)
+        self.future._asyncio_future_blocking = True
+        self.state = CALL_WAITING
+        return 0
+
+    cdef int wake(self) except -1:
+        """Let the task resume, unless it is about to anyway."""
+        cdef object future = self.future
+        if future is not None and not future.done():
+            future.set_result(None)
+        return 0
+
+    cdef int finish(self) except -1:
+        """It is over, one way or another."""
+        self.state = CALL_DONE
+        if self.watcher is not None:
+            self.watcher.leave(self)
+        self.future = None
+        self.sock = self.argument = self.extra = None
+        return 0
+
+    cdef int refuse_state(self) except -1:
+        if self.state == CALL_RUNNING:
+            raise ValueError("coroutine already executing")
+        if self.state == CALL_WAITING:
+            raise RuntimeError("coroutine is being awaited already")
+        raise RuntimeError("cannot reuse already awaited coroutine")
+
+    # ---------------------------------------------------------- the system calls --
+
+    cdef object attempt(self, int fd, SocketWatcher watcher):
+        """The result, or WOULD_BLOCK."""
+        if self.operation == SOCK_RECV:
+            return try_recv(self, fd, watcher) if self.native else try_method(self, "recv", (self.argument,))
+        if self.operation == SOCK_SENDALL:
+            return try_sendall(self, fd, watcher)
+        if self.operation == SOCK_RECV_INTO:
+            return try_recv_into(self, fd, watcher) if self.native else try_method(
+                self, "recv_into", (self.argument,))
+        if self.operation == SOCK_ACCEPT:
+            return try_accept(self, fd)
+        if self.operation == SOCK_RECVFROM:
+            return try_method(self, "recvfrom", (self.argument,))
+        if self.operation == SOCK_RECVFROM_INTO:
+            return try_method(self, "recvfrom_into", (self.argument, self.extra))
+        if self.operation == SOCK_SENDTO:
+            return try_method(self, "sendto", (self.argument, self.extra))
+        if self.operation == SOCK_SENDFILE:
+            return try_sendfile(self, fd)
+        return try_connected(fd)
+
+
+cdef object WOULD_BLOCK = object()
+
+
+cdef str qualified_name(SocketCall call):
+    return f"Loop.{OPERATION_NAMES[<int>call.operation]}"
+
+
+cdef SocketCall make_call(SocketCalls loop, SocketOperation operation, object sock, object argument,
+                          object extra):
+    cdef SocketCall call = SocketCall.__new__(SocketCall)
+    call.operation = operation
+    call.direction = EV_WRITE if operation >= SOCK_SENDALL else EV_READ
+    call.loop = <Loop>loop
+    call.sock = sock
+    call.argument = argument
+    call.extra = extra
+    call.state = CALL_NEW
+    return call
+
+
+cdef int resume_call(PyObject* self, PyObject* value, PyObject** result) except -1:
+    """am_send: what a task and an `await` call; it spares the StopIteration of a result."""
+    if <object>value is not None and (<SocketCall>self).state == CALL_NEW:
+        raise TypeError("can't send non-None value to a just-started coroutine")
+    return (<SocketCall>self).advance(result)
+
+
+cdef int fileno_of(SocketCall call) except? -1:
+    cdef PyObject* stack[1]
+    cdef PyObject* number
+    if not call.native:
+        return call.sock.fileno()
+    stack[0] = <PyObject*>call.sock
+    number = PyObject_Vectorcall(<PyObject*>socket_fileno, stack, 1, NULL)
+    if number == NULL:
+        raise
+    result = <object>number
+    Py_DECREF(result)
+    return result
+
+
+def refuse_tls_socket(sock):
+    """Raise TypeError for an ssl.SSLSocket: its bytes are not those that go over the wire."""
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket")
+
+
+cdef object try_method(SocketCall call, str name, tuple arguments):
+    """The socket's own method."""
+    try:
+        return getattr(call.sock, name)(*arguments)
+    except (BlockingIOError, InterruptedError):
+        return WOULD_BLOCK
+
+
+cdef ssize_t receive_now(int fd, void* buffer, size_t size) noexcept nogil:
+    cdef ssize_t n
+    while True:
+        n = recv(fd, buffer, size, MSG_DONTWAIT)
+        if n >= 0 or errno != EINTR:
+            return n
+
+
+cdef inline void note_read(SocketWatcher watcher, ssize_t n, size_t size) noexcept:
+    """Remember what a read has told of the socket."""
+    if watcher is not None:
+        watcher.large_reads = n >= (SMALL_READ if watcher.large_reads else LARGE_READ)
+        if 0 < n < <ssize_t>size and watcher.trusts_short:
+            watcher.ready &= ~<uint32_t>EV_READ
+
+
+cdef object try_recv(SocketCall call, int fd, SocketWatcher watcher):
+    cdef Loop loop = call.loop
+    cdef ssize_t n
+    if call.size == 0:
+        return b""
+    if call.size > SCRATCH_SIZE or (watcher is not None and watcher.large_reads and call.size > SMALL_READ):
+        return try_recv_large(call, fd, watcher)
+    n = receive_now(fd, loop.scratch, call.size)
+    if n < 0:
+        return read_failed(errno)
+    note_read(watcher, n, call.size)
+    return PyBytes_FromStringAndSize(loop.scratch, n)
+
+
+cdef object try_recv_large(SocketCall call, int fd, SocketWatcher watcher):
+    """Straight into the bytes object that is handed over."""
+    cdef PyObject* data = PyBytes_AllocRaw(NULL, call.size)
+    cdef ssize_t n
+    cdef int error
+    if data == NULL:
+        raise
+    n = receive_now(fd, PyBytes_AS_STRING(<object>data), call.size)
+    if n < 0:
+        error = errno
+        Py_DECREF(<object>data)
+        return read_failed(error)
+    note_read(watcher, n, call.size)
+    if n < call.size and _PyBytes_Resize(&data, n) < 0:
+        raise
+    whole = <object>data
+    Py_DECREF(whole)
+    return whole
+
+
+cdef object read_failed(int error):
+    if would_block(error):
+        return WOULD_BLOCK
+    raise plain_os_error(error)
+
+
+cdef object try_recv_into(SocketCall call, int fd, SocketWatcher watcher):
+    cdef Py_buffer view
+    cdef ssize_t n = 0
+    cdef int error
+    try:
+        PyObject_GetBuffer(call.argument, &view, PyBUF_WRITABLE)
+    except BufferError:
+        raise TypeError(
+            f"recv_into() argument 1 must be read-write bytes-like object, "
+            f"not {type(call.argument).__name__}") from None
+    if view.len:
+        n = receive_now(fd, view.buf, view.len)
+    error = errno
+    PyBuffer_Release(&view)
+    if n < 0:
+        return read_failed(error)
+    note_read(watcher, n, view.len)
+    return n
+
+
+cdef object try_sendall(SocketCall call, int fd, SocketWatcher watcher):
+    """Send what the kernel takes; the rest is kept, by a memoryview if it is not bytes."""
+    cdef Py_buffer view
+    cdef object data = call.argument
+    cdef bint done
+    if PyBytes_CheckExact(data):
+        done = send_what_fits(call, fd, watcher, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return None if done else WOULD_BLOCK
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        if send_what_fits(call, fd, watcher, <char*>view.buf, view.len):
+            return None
+        if type(data) is not memoryview:
+            call.argument = memoryview(data)
+        return WOULD_BLOCK
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef bint send_what_fits(SocketCall call, int fd, SocketWatcher watcher, char* data,
+                         Py_ssize_t size) except -1:
+    """Whether all has left."""
+    cdef ssize_t n
+    while True:
+        if call.native:
+            n = send(fd, data + call.sent, size - call.sent, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                if would_block(errno):
+                    return False
+                raise plain_os_error(errno)
+        else:
+            n = send_by_method(call)
+            if n < 0:
+                return False
+        call.sent += n
+        if call.sent >= size:
+            return True
+        if watcher is not None and watcher.trusts_short:
+            return False
+
+
+cdef ssize_t send_by_method(SocketCall call) except? -1:
+    """What the socket's own send takes of the rest, -1 if it would block."""
+    rest = call.argument
+    if call.sent:
+        rest = memoryview(rest).cast("B")[call.sent:]
+    sent = try_method(call, "send", (rest,))
+    return -1 if sent is WOULD_BLOCK else sent
+
+
+cdef object try_accept(SocketCall call, int fd):
+    """A connection, non-blocking from the start where the address is one that we can read."""
+    cdef Address address
+    cdef sockaddr_storage storage
+    cdef socklen_t size = sizeof(storage)
+    cdef int accepted
+    if not call.native or not is_internet(fd):
+        return accepted_by_method(call)
+    with nogil:                # a blocking socket must not stop the other threads
+        accepted = pl_accept(fd, &storage, &size)
+    if accepted < 0:
+        return read_failed(errno)
+    memcpy(&address, &storage, sizeof(address))
+    try:
+        conn = SocketType(
+            storage.ss_family, _socket.SOCK_STREAM | NONBLOCK_TYPE, call.sock.proto, fileno=accepted)
+    except BaseException:
+        close(accepted)
+        raise
+    if not NONBLOCK_TYPE:
+        conn.setblocking(False)
+    return conn, address_tuple(&address)
+
+
+cdef object accepted_by_method(SocketCall call):
+    pair = try_method(call, "accept", ())
+    if pair is not WOULD_BLOCK:
+        pair[0].setblocking(False)
+    return pair
+
+
+# Given as part of a socket's type it spares a system call.
+cdef int NONBLOCK_TYPE = getattr(_socket, "SOCK_NONBLOCK", 0)
+
+
+cdef bint is_internet(int fd) noexcept nogil:
+    cdef Address address
+    cdef socklen_t size = sizeof(address)
+    return getsockname(fd, &address.any, &size) == 0 and (
+        address.any.sa_family == AF_INET or address.any.sa_family == AF_INET6)
+
+
+cdef object try_connected(int fd):
+    """Whether a connect that was begun has come to its end, good or bad."""
+    cdef pollfd asked
+    asked.fd = fd
+    asked.events = POLLOUT
+    asked.revents = 0
+    poll(&asked, 1, 0)
+    return None if asked.revents else WOULD_BLOCK
+
+
+cdef object try_sendfile(SocketCall call, int fd):
+    """Send one piece of the file; the number of bytes sent, once all have been."""
+    cdef ssize_t n
+    cdef size_t piece
+    while True:
+        piece = SENDFILE_PIECE if call.size < 0 else min(call.size - call.sent, <Py_ssize_t>SENDFILE_PIECE)
+        if piece == 0:
+            return call.sent
+        with nogil:            # the disk may take its time
+            n = pl_sendfile(fd, call.file, call.offset, piece)
+        if n < 0:
+            if errno == EINTR:
+                continue
+            if would_block(errno):
+                return WOULD_BLOCK
+            raise plain_os_error(errno)
+        if n == 0:
+            return call.sent
+        call.offset += n
+        call.sent += n
+        if <size_t>n < piece:
+            return WOULD_BLOCK     # or at the end of the file: it listens anew, and finds out
+
+
+cdef class SocketCalls(Reactor):
+    """The sock_* methods of a loop."""
+
+    def sock_recv(self, sock, n):
+        """Receive up to `n` bytes from a non-blocking socket; b"" at the end.
+
+        Raises OSError as the socket does; ValueError for a negative size or, in debug
+        mode, for a blocking socket; TypeError for an SSLSocket; RuntimeError if a transport
+        uses the socket.  Cancelled, it has received nothing.  Calls that wait for the same
+        socket are served first come, first served.
+        """
+        return make_call(self, SOCK_RECV, sock, n, None)
+
+    def sock_recv_into(self, sock, buf):
+        """Receive into the writable buffer `buf`; the number of bytes, 0 at the end.  As `sock_recv`."""
+        return make_call(self, SOCK_RECV_INTO, sock, buf, None)
+
+    def sock_recvfrom(self, sock, bufsize):
+        """Receive a datagram of up to `bufsize` bytes and return (bytes, address).  As `sock_recv`."""
+        return make_call(self, SOCK_RECVFROM, sock, bufsize, None)
+
+    def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receive a datagram into `buf` and return (number of bytes, address).
+
+        `nbytes` limits what is received; 0 means the length of the buffer.  As `sock_recv`.
+        """
+        return make_call(self, SOCK_RECVFROM_INTO, sock, buf, nbytes)
+
+    def sock_sendall(self, sock, data):
+        """Send all of bytes-like `data`.
+
+        Concurrent calls for one socket send one after the other, never mixed.  Cancelled or
+        failed, some of it may have been sent.  Raises as `sock_recv` does.
+        """
+        return make_call(self, SOCK_SENDALL, sock, data, None)
+
+    def sock_sendto(self, sock, data, address):
+        """Send a datagram to `address` and return the number of bytes.  Raises as `sock_recv` does."""
+        return make_call(self, SOCK_SENDTO, sock, data, address)
+
+    def sock_accept(self, sock):
+        """Accept a connection and return (non-blocking socket, address).
+
+        Cancelled, it has accepted nothing.  Raises as `sock_recv` does.
+        """
+        return make_call(self, SOCK_ACCEPT, sock, None, None)
+
+    def _sock_connected(self, sock):
+        """Wait until a connect that was begun has succeeded or failed."""
+        return make_call(self, SOCK_CONNECTED, sock, None, None)
+
+    def _sock_sendfile(self, sock, int file, offset, count):
+        """Send from the fd `file` by sendfile(2): `count` bytes (None: up to its end) from `offset` on."""
+        cdef SocketCall call
+        cdef int64_t start = offset
+        cdef Py_ssize_t size = -1 if count is None else count
+        call = make_call(self, SOCK_SENDFILE, sock, None, None)
+        call.file = file
+        call.offset = start
+        call.size = size
+        return call

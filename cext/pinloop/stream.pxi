@@ -99,6 +99,8 @@ cdef class StreamTransport(Transport):
         self.set_state(STREAM_LOST)
         self.blocked = False
         out_clear(&self.out)
+        if self.file_send is not None:
+            self.file_send.fail(exception)
         if self.loop.closed:
             return self.release_fd()  # nobody will run connection_lost
         self.want()
@@ -230,6 +232,8 @@ cdef class StreamTransport(Transport):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self.eof_requested:
             raise RuntimeError("Cannot call write() after write_eof()")
+        if pl_unlikely(self.file_send is not None):
+            raise RuntimeError("unable to write; sendfile is in progress")
         if self.state >= STREAM_CLOSING:
             written_too_late(self)
             return
@@ -243,6 +247,8 @@ cdef class StreamTransport(Transport):
             self.reactor.forked()
         if self.eof_requested:
             raise RuntimeError("Cannot call writelines() after write_eof()")
+        if self.file_send is not None:
+            raise RuntimeError("unable to write; sendfile is in progress")
         parts = list(list_of_data)
         for data in parts:
             if not PyObject_CheckBuffer(data):
@@ -269,7 +275,7 @@ cdef class StreamTransport(Transport):
         if self.state >= STREAM_CLOSING or self.eof_requested:
             return
         self.eof_requested = True
-        if self.out.count == 0:
+        if self.out.count == 0 and self.file_send is None:
             shut_write_side(self)
 
     def can_write_eof(self):
@@ -301,6 +307,11 @@ cdef class StreamTransport(Transport):
     def get_write_buffer_size(self):
         """Bytes written that have not left yet."""
         return self.out.size
+
+    @property
+    def _protocol_paused(self):
+        # By asyncio's name: whether the protocol was told pause_writing last.
+        return self.writing_paused
 
     # ------------------------------------------------------------ extra info --
 
@@ -347,7 +358,7 @@ cdef int remember_unix_names(StreamTransport transport, object peername) except 
     return transport.remember("peername", peername)
 
 
-def refuse_used_fd(Loop loop, int fd):
+def refuse_used_fd(Reactor loop, int fd):
     """Raise RuntimeError if `fd` is a transport's: two would steal each other's bytes."""
     cdef Watcher current = loop.watcher_at(fd)
     if current is None or isinstance(current, CallbackWatcher):

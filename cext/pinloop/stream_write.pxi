@@ -98,6 +98,8 @@ cdef int send_queue(StreamTransport self) except -1:
 
 
 cdef int queue_drained(StreamTransport self) except -1:
+    if self.file_send is not None:
+        return self.file_send.proceed()
     if self.blocked:
         self.blocked = False
         self.want()

@@ -74,7 +74,7 @@ cdef int clear_loop(PyObject* self) noexcept:
 
 for _type in (
     Runnable, Watcher, WakeWatcher, CallbackWatcher, Handle, TimerHandle,
-    Transport, StreamTransport,
+    Transport, StreamTransport, FileSend, SocketWatcher, SocketCall,
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
@@ -82,6 +82,8 @@ for _type in (
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)
+
+pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
 
 if pl_watch_forks():
     raise RuntimeError("pthread_atfork failed: a forked child could not be told from its parent")

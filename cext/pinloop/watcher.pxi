@@ -11,7 +11,6 @@ cdef class CallbackWatcher(Watcher):
             writer.run(self.reactor)
         return 0
 
-    @cython.final
     cdef int settle_callbacks(self) except -1:
         """Match the registration to the callbacks that are left."""
         cdef uint32_t mask = (EV_READ if self.reader is not None else 0) | (

@@ -16,7 +16,7 @@ from socket import socket
 from traceback import StackSummary
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, final, type_check_only
 
-from _typeshed import FileDescriptorLike, ReadableBuffer
+from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
@@ -125,6 +125,10 @@ class WakeWatcher(Watcher):
 @disjoint_base
 class CallbackWatcher(Watcher):
     """add_reader / add_writer: one fd, up to two callbacks."""
+
+@final
+class SocketWatcher(CallbackWatcher):
+    """add_reader / add_writer on a socket, and the sock_* calls that wait for it."""
 
 @disjoint_base
 class Reactor:
@@ -389,7 +393,7 @@ class Listener(Watcher):
     def stop(self) -> None:
         """Accept no more.  The socket stays open; it is its owner's to close."""
 
-def refuse_used_fd(loop: Loop, fd: int) -> None:
+def refuse_used_fd(loop: Reactor, fd: int) -> None:
     """Raise RuntimeError if `fd` is a transport's: two would steal each other's bytes."""
 
 def stream_transport(
@@ -522,10 +526,105 @@ def watch_child(
     signal N ended it, or None if somebody else has waited for it.
     """
 
+# ------------------------------------------------------------------ sendfile --
+
+@final
+class FileSend:
+    """What `send_file` returns."""
+
+    @property
+    def done(self) -> asyncio.Future[int]:
+        """A future of the number of bytes sent; ConnectionError if the transport is closed meanwhile."""
+    @property
+    def bytes_sent(self) -> int:
+        """So far."""
+    def cancel(self) -> None:
+        """Send no more.  Has no effect once all is sent."""
+
+def send_file(transport: StreamTransport, file: int, offset: int, count: int | None) -> FileSend:
+    """Send from the fd `file`: `count` bytes (None: up to its end) from `offset` on, after what was written.
+
+    The file's own position plays no part.  RuntimeError if another is being sent.
+    """
+
+# ------------------------------------------------------------- sock_* calls --
+
+@final
+class SocketCall:
+    """A call of a sock_* method, to be awaited once.  A coroutine in all but its type."""
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any) -> Any:
+        """Go on; a future to wait for, or StopIteration with the result."""
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        """Give up what it waits for, and raise the exception."""
+    def close(self) -> None:
+        """Give up what it waits for."""
+    @property
+    def bytes_sent(self) -> int:
+        """Of sock_sendall or sock_sendfile, so far."""
+    @property
+    def cr_await(self) -> Any: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_suspended(self) -> bool: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def cr_code(self) -> None: ...
+    @property
+    def cr_origin(self) -> None: ...
+
+def refuse_tls_socket(sock: object) -> None:
+    """Raise TypeError for an ssl.SSLSocket: its bytes are not those that go over the wire."""
+
+@disjoint_base
+class SocketCalls(Reactor):
+    """The sock_* methods of a loop."""
+
+    def sock_recv(self, sock: socket, n: int) -> Coroutine[Any, Any, bytes]:
+        """Receive up to `n` bytes from a non-blocking socket; b"" at the end.
+
+        Raises OSError as the socket does; ValueError for a negative size or, in debug
+        mode, for a blocking socket; TypeError for an SSLSocket; RuntimeError if a transport
+        uses the socket.  Cancelled, it has received nothing.  Calls that wait for the same
+        socket are served first come, first served.
+        """
+    def sock_recv_into(self, sock: socket, buf: WriteableBuffer) -> Coroutine[Any, Any, int]:
+        """Receive into the writable buffer `buf`; the number of bytes, 0 at the end.  As `sock_recv`."""
+    def sock_recvfrom(self, sock: socket, bufsize: int) -> Coroutine[Any, Any, tuple[bytes, Any]]:
+        """Receive a datagram of up to `bufsize` bytes and return (bytes, address).  As `sock_recv`."""
+    def sock_recvfrom_into(
+        self, sock: socket, buf: WriteableBuffer, nbytes: int = 0
+    ) -> Coroutine[Any, Any, tuple[int, Any]]:
+        """Receive a datagram into `buf` and return (number of bytes, address).
+
+        `nbytes` limits what is received; 0 means the length of the buffer.  As `sock_recv`.
+        """
+    def sock_sendall(self, sock: socket, data: ReadableBuffer) -> Coroutine[Any, Any, None]:
+        """Send all of bytes-like `data`.
+
+        Concurrent calls for one socket send one after the other, never mixed.  Cancelled or
+        failed, some of it may have been sent.  Raises as `sock_recv` does.
+        """
+    def sock_sendto(self, sock: socket, data: ReadableBuffer, address: Any) -> Coroutine[Any, Any, int]:
+        """Send a datagram to `address` and return the number of bytes.  Raises as `sock_recv` does."""
+    def sock_accept(self, sock: socket) -> Coroutine[Any, Any, tuple[socket, Any]]:
+        """Accept a connection and return (non-blocking socket, address).
+
+        Cancelled, it has accepted nothing.  Raises as `sock_recv` does.
+        """
+    def _sock_connected(self, sock: socket) -> Coroutine[Any, Any, None]:
+        """Wait until a connect that was begun has succeeded or failed."""
+    def _sock_sendfile(self, sock: socket, file: int, offset: int, count: int | None) -> SocketCall:
+        """Send from the fd `file` by sendfile(2): `count` bytes (None: up to its end) from `offset` on."""
+
 # ------------------------------------------------------------------ the loop --
 
 @disjoint_base
-class Loop(Reactor):
+class Loop(SocketCalls):
     """The native half of `pinloop.Loop`."""
 
     def __init__(self, poller: Poller | None = None) -> None: ...

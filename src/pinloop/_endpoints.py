@@ -9,9 +9,9 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
-from . import _core, _datagram, _network, _pipes, _subprocess, _tls, _unix
+from . import _core, _datagram, _network, _pipes, _sendfile, _subprocess, _tls, _unix
 from ._server import Server, create_server
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -291,20 +291,55 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
             sock=sock,
         )
 
-    # ----------------------------------------------------------------- sockets --
-
-    sock_accept = _not_yet("sock_accept")
-    sock_recv = _not_yet("sock_recv")
-    sock_recv_into = _not_yet("sock_recv_into")
-    sock_recvfrom = _not_yet("sock_recvfrom")
-    sock_recvfrom_into = _not_yet("sock_recvfrom_into")
-    sock_sendall = _not_yet("sock_sendall")
-    sock_sendto = _not_yet("sock_sendto")
-
     # ---------------------------------------------------------------- sendfile --
 
-    sendfile = _not_yet("sendfile")
-    sock_sendfile = _not_yet("sock_sendfile")
+    async def sock_sendfile(
+        self,
+        sock: socket.socket,
+        file: IO[bytes],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool | None = True,
+    ) -> int:
+        """Send a file over a non-blocking stream socket and return the number of bytes sent.
+
+        From `offset` on, `count` bytes or up to the end, by sendfile(2); where that cannot be,
+        by reading and sending, unless `fallback` is false: then SendfileNotAvailableError.
+        The file's position is set to the end of what was sent, also when it fails or is
+        cancelled.  Raises ValueError or TypeError for a file in text mode, a bad offset or
+        count, a socket that is not a stream; OSError as the socket does.
+        """
+        return await _sendfile.sock_sendfile(self, sock, file, offset, count, bool(fallback))
+
+    async def sendfile(
+        self,
+        transport: asyncio.WriteTransport,
+        file: IO[bytes],
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """Send a file through a transport, after what was written to it, and return the number of bytes.
+
+        As `sock_sendfile` otherwise; TLS needs the fallback.  Meanwhile nothing is read,
+        and writing raises RuntimeError where sendfile(2) is at work.  Raises RuntimeError
+        for a transport that is closing or not a stream, or needs a fallback that is not
+        wanted; ConnectionError when the connection ends before the file.
+        """
+        return await _sendfile.sendfile(self, transport, file, offset, count, fallback)
+
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
+    ) -> int:
+        # This and the next by asyncio's names: its tests replace them to force the fallback.
+        return await _sendfile.sock_native(self, sock, file, offset, count)
+
+    async def _sendfile_native(
+        self, transp: asyncio.WriteTransport, file: IO[bytes], offset: int, count: int | None
+    ) -> int:
+        return await _sendfile.transport_native(self, transp, file, offset, count)
 
     # ------------------------------------------------------------------- pipes --
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import errno
 import itertools
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -121,21 +122,24 @@ async def resolve(
 
 # ------------------------------------------------------------- connecting --
 
+_QUEUE_DELAY = 0.001  # seconds before a Unix socket is tried again whose listener's queue is full
+_QUEUE_DELAY_MAX = 0.05
+
 
 async def connect_socket(loop: Endpoints, sock: socket.socket, address: Any) -> None:
     """Connect a non-blocking socket.  Raises OSError naming the address."""
-    try:
-        sock.connect(address)
-        return
-    except (BlockingIOError, InterruptedError):
-        pass
-    fd = sock.fileno()
-    ready = loop.create_future()
-    loop.add_writer(fd, _settle_ready, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)
+    delay = _QUEUE_DELAY
+    while True:
+        try:
+            sock.connect(address)
+            return
+        except (BlockingIOError, InterruptedError) as exc:
+            if sock.family != socket.AF_UNIX or exc.errno != errno.EAGAIN:
+                break
+        # The listener's queue is full, and no event will tell when it is not.
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, _QUEUE_DELAY_MAX)
+    await loop._sock_connected(sock)
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, f"Connect call failed {address}")
@@ -143,17 +147,13 @@ async def connect_socket(loop: Endpoints, sock: socket.socket, address: Any) -> 
 
 async def sock_connect(loop: Endpoints, sock: socket.socket, address: Any) -> None:
     """See Loop.sock_connect."""
+    _core.refuse_tls_socket(sock)
     if loop.get_debug() and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         infos = await resolve(loop, address, family=sock.family, type=sock.type, proto=sock.proto)
         address = infos[0][4]
     await connect_socket(loop, sock, address)
-
-
-def _settle_ready(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 async def _connect_one(

@@ -14,7 +14,7 @@ from pinloop import _core
 
 Connect = Callable[..., tuple[Any, socket.socket]]  # the fixture of this name
 
-READ, WRITE, EDGE = 1, 2, 4  # a Poller's masks
+READ, WRITE, EDGE, OTHER = 1, 2, 4, 8  # a Poller's masks
 MS = 1_000_000  # ns
 SECOND = 1_000_000_000  # ns
 
