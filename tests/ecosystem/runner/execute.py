@@ -35,6 +35,8 @@ class Run:
 
     tests: dict[str, Outcome] = field(default_factory=dict)
     made: dict[str, int] = field(default_factory=lambda: {"asyncio": 0, "pinloop": 0})
+    children: int = 0
+    """Loops of the ordered kind made in processes that the tests started."""
     trouble: list[str] = field(default_factory=list)
     seconds: float = 0
 
@@ -71,7 +73,7 @@ def run(setting: Setting, loop: str, label: str, only: set[str] | None = None) -
     for turn in range(MOST_RESUMPTIONS + 1):
         stem = logs / f"{label}-{loop}-{turn}"
         ending = one_process(setting, loop, stem, only, set(result.tests), deadline)
-        finished = read_log(stem.with_suffix(".jsonl"), result, ending)
+        finished = read_log(stem.with_suffix(".jsonl"), loop, result, ending)
         if finished or time.monotonic() > deadline:
             break
         if turn == MOST_RESUMPTIONS:
@@ -166,11 +168,12 @@ def entries(log: Path) -> Iterator[dict[str, Any]]:
                 continue
 
 
-def read_log(log: Path, result: Run, ending: str) -> bool:
+def read_log(log: Path, loop: str, result: Run, ending: str) -> bool:
     """Add what a process wrote down to the result; whether it came to its end."""
     running, finished, made, progress = "", False, {"asyncio": 0, "pinloop": 0}, False
     for entry in entries(log):
         made = entry.get("made", made)
+        result.children += entry.get("child", {}).get(loop, 0)
         if "start" in entry:
             running, progress = entry["start"], True
         elif "test" in entry:

@@ -26,7 +26,8 @@ def summary(verdict: Verdict) -> str:
         f"{verdict.asyncio.seconds:.0f} s), "
         f"{len(verdict.pinloop.passed())} on pinloop ({verdict.pinloop.seconds:.0f} s), "
         f"{len(verdict.differ)} differ; pinloop loops made: {verdict.pinloop.made['pinloop']}, "
-        f"stock ones beside them: {verdict.pinloop.made['asyncio']}"
+        f"stock ones beside them: {verdict.pinloop.made['asyncio']}, "
+        f"pinloop loops in child processes: {verdict.pinloop.children}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -56,8 +57,35 @@ def redis() -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[dict[str, str]]:
-    """No server: asyncpg's tests start their own clusters, and need to know where the programs are."""
-    yield {"PGINSTALLATION": str(postgresql_programs())}
+    """No server: asyncpg's tests start their own clusters, and need to know where the programs are.
+
+    PostgreSQL refuses to run as root. There, each program is wrapped in one that gives root's rights up.
+    """
+    programs = postgresql_programs()
+    if os.geteuid() != 0:
+        yield {"PGINSTALLATION": str(programs)}
+        return
+    if shutil.which("setpriv") is None:
+        raise Unavailable("PostgreSQL refuses to run as root, and there is no setpriv (of util-linux)")
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
+        os.chmod(folder, 0o755)
+        for program in programs.iterdir():
+            wrapper = Path(folder) / program.name
+            wrapper.write_text(AS_NOBODY.format(program=program))
+            wrapper.chmod(0o755)
+        yield {"PGINSTALLATION": folder}
+
+
+# The data folder that was made for root, and what root has put into it since, are handed over.
+AS_NOBODY = """\
+#!/bin/sh
+previous=
+for argument; do
+  if [ "$previous" = -D ] && [ -d "$argument" ]; then chown -R nobody "$argument"; fi
+  previous=$argument
+done
+exec setpriv --reuid=nobody --regid=nogroup --clear-groups {program} "$@"
+"""
 
 
 def postgresql_programs() -> Path:

@@ -164,7 +164,10 @@ SUITES = (
         name="pytest-asyncio",
         version="1.5.0",
         source=Sdist("pytest-asyncio"),
-        requirements=("pytest-asyncio=={version}", "hypothesis"),
+        # Without hypothesis and the few tests of it: most others run pytest in the process, and each of these
+        # runs would import hypothesis anew, which takes ten times as long as all else.
+        requirements=("pytest-asyncio=={version}",),
+        arguments=("--ignore=tests/hypothesis",),
         remove=("pytest_asyncio",),
     ),
     Suite(

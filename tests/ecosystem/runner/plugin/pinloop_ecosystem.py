@@ -1,6 +1,6 @@
 """The pytest plugin inside a suite's environment: puts the loop in place, writes down each test's outcome.
 
-It imports nothing of the runner. PINLOOP_ECOSYSTEM names a JSON file with its orders:
+It and its neighbours import nothing of the runner. PINLOOP_ECOSYSTEM names a JSON file with its orders:
 
 loop      "asyncio" or "pinloop"
 place     "asyncio": the loop of asyncio.new_event_loop and the class asyncio.SelectorEventLoop;
@@ -13,71 +13,19 @@ deselect  patterns of names, each with the reason why such tests are left out
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
-import json
 import os
 import re
 import time
-import warnings
-from asyncio import base_events
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import loop_in_place
 import pytest
+from loop_in_place import ORDERS, made, process
 
-with open(os.environ["PINLOOP_ECOSYSTEM"], encoding="utf-8") as orders:
-    ORDERS: dict[str, Any] = json.load(orders)
-
-made = {"asyncio": 0, "pinloop": 0}
-process = os.getpid()
-
-
-# ---------------------------------------------------------------- the loop
-
-
-def count(owner: type[Any], name: str) -> None:
-    """Let `owner.__init__` count the loops made, those of child processes aside."""
-    original = owner.__init__
-
-    def counting(self: Any, *args: Any, **kwargs: Any) -> None:
-        made[name] += os.getpid() == process
-        original(self, *args, **kwargs)
-
-    owner.__init__ = counting
-
-
-def put_in_place() -> None:
-    """Make the loop that was ordered the one that asyncio, and uvloop if so ordered, gives."""
-    count(base_events.BaseEventLoop, "asyncio")
-    factory: Callable[..., asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        policy: type[Any] = asyncio.DefaultEventLoopPolicy
-        if ORDERS["loop"] == "pinloop":
-            import pinloop
-
-            count(pinloop.Loop, "pinloop")
-            pinloop.install()
-            policy._loop_factory = pinloop.Loop  # some tests set asyncio's own policy back
-            factory, policy = pinloop.Loop, pinloop.EventLoopPolicy
-            # Who names the class means the loop of the platform: uvicorn's --loop asyncio does.
-            for module in (asyncio, asyncio.unix_events):
-                for name in ("SelectorEventLoop", "EventLoop", "_UnixSelectorEventLoop"):
-                    if hasattr(module, name):
-                        setattr(module, name, factory)
-    if ORDERS["place"] == "uvloop":
-        import uvloop
-
-        uvloop.new_event_loop = uvloop.Loop = factory
-        uvloop.EventLoopPolicy = policy
-
-
-put_in_place()
-
-
-# ---------------------------------------------------------------- the tests
+loop_in_place.is_pytest = True
 
 
 def unique(names: list[str]) -> Iterator[str]:
@@ -95,11 +43,10 @@ class Recorder:
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
         self.outcome, self.why, self.began = "passed", "", 0.0
-        self.log = os.open(ORDERS["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def write(self, **entry: Any) -> None:
         if os.getpid() == process:
-            os.write(self.log, json.dumps(entry).encode() + b"\n")
+            loop_in_place.write(**entry)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
