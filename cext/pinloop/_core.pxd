@@ -125,7 +125,7 @@ cdef class Reactor:
     cdef int64_t last_poll       # ns; 0: not yet asked since the poll
     cdef int turns               # made since the last poll
     cdef int turns_to_clock      # turns that may pass before the clock is read again
-    cdef bint sent               # something was sent since the last poll
+    cdef bint sent               # something was sent or closed since the last poll
 
     cdef int setup(self, Poller poller) except -1
     cdef void teardown(self) noexcept

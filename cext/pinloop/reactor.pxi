@@ -249,8 +249,8 @@ cdef class Reactor:
     cdef bint may_skip_poll(self) noexcept:
         """Work is ready and the kernel was asked a moment ago.
 
-        Not when this turn sent something: the other end may be in this process, and what
-        was written before a turn is there to be read in the next, as with asyncio.
+        Not when this turn sent or closed something: the other end may be in this process,
+        and what was written before a turn is there to be read in the next, as with asyncio.
         The clock itself is only read as often as the pace of the chain calls for: the
         next look is half-way, in turns, to the time at which a poll will be due.
         """
@@ -453,6 +453,7 @@ cdef class Reactor:
         if slot.watcher != <PyObject*>watcher:
             return 0
         self.settle(watcher, 0)
+        self.sent = True              # the close that follows tells the other end
         slot.watcher = NULL
         slot.generation += 1
         slot.changed = self.polls

@@ -114,6 +114,7 @@ cdef int queue_drained(StreamTransport self) except -1:
 
 
 cdef int shut_write_side(StreamTransport self) except -1:
+    self.reactor.sent = True
     # A peer that is gone may have left bytes to be read: reading finds out what became of it.
     if shutdown(self.fd, SHUT_WR) < 0 and errno != ENOTCONN:
         return self.io_failed(errno, "shutdown")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from . import _core, _network, _tls
 
 if TYPE_CHECKING:
+    import ssl
+
     from ._endpoints import Endpoints, ProtocolFactory
     from ._loop import Loop
 
@@ -50,6 +52,11 @@ class Server(asyncio.AbstractServer):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={self.sockets!r}>"
+
+    @property
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        """Of the connections, None without TLS.  asyncio's servers have it, and programs look at it."""
+        return self._tls.context if self._tls is not None else None
 
     # Called by the native transports of this server.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,12 @@ async def pair() -> tuple[tuple[asyncio.Transport, Recorder], tuple[asyncio.Tran
     )
 
 
+async def spin() -> None:
+    """Have work ready in each turn, for ever."""
+    while True:
+        await asyncio.sleep(0)
+
+
 async def hang_up(*ends: tuple[asyncio.Transport, Recorder]) -> None:
     for transport, protocol in ends:
         transport.close()
@@ -33,7 +40,7 @@ def test_what_is_written_arrives_two_turns_later(run: Run, size: int) -> None:
     # Tests of protocols count turns, with work ready in each of them.
     async def main() -> None:
         near, far = await pair()
-        busy = asyncio.ensure_future(forever())
+        busy = asyncio.ensure_future(spin())
         for n in range(1, 20):
             near[0].write(bytes(size))
             await asyncio.sleep(0)
@@ -42,9 +49,47 @@ def test_what_is_written_arrives_two_turns_later(run: Run, size: int) -> None:
         busy.cancel()
         await hang_up(near, far)
 
-    async def forever() -> None:
-        while True:
+    run(main())
+
+
+def test_an_end_is_seen_a_few_turns_later(run: Run) -> None:
+    async def main() -> None:
+        near, far = await pair()
+        busy = asyncio.ensure_future(spin())
+        near[0].write_eof()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert far[1].eof.done()
+        # The eof, the close that it leads to, and connection_lost: a turn for each.
+        for _ in range(3):
             await asyncio.sleep(0)
+        assert near[1].lost.done()
+        busy.cancel()
+        await hang_up(near, far)
+
+    run(main())
+
+
+def test_a_closed_connection_is_seen_to_be_closed_a_few_turns_later(run: Run) -> None:
+    async def main() -> None:
+        near, far = await pair()
+        busy = asyncio.ensure_future(spin())
+        near[0].close()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert far[1].eof.done()
+        busy.cancel()
+        await hang_up(near, far)
+
+    run(main())
+
+
+@pytest.mark.parametrize("context", [None, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)])
+def test_a_server_tells_its_tls_context(run: Run, context: ssl.SSLContext | None) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context) as server:
+            assert server._ssl_context is context  # type: ignore[attr-defined]
 
     run(main())
 
