@@ -108,7 +108,7 @@ def kept_baseline(setting: Setting) -> Run | None:
     if kept["suite"] != repr(setting.suite):
         return None
     tests = {name: Outcome(*test) for name, test in kept["tests"].items()}
-    return Run(tests, kept["made"], kept["trouble"], kept["seconds"])
+    return Run(tests, made=kept["made"], trouble=kept["trouble"], seconds=kept["seconds"])
 
 
 if __name__ == "__main__":
