@@ -333,6 +333,8 @@ cdef class Transport(Watcher):
     cdef object protocol
     cdef object context          # every callback of the protocol runs in it
     cdef dict extra              # of get_extra_info: what was made or set when it was first asked for
+    cdef size_t high             # of set_write_buffer_limits, bytes; unused where nothing is written
+    cdef size_t low
     cdef dict __dict__           # NULL until somebody sets an attribute of their own
 
     @cython.final
@@ -343,6 +345,10 @@ cdef class Transport(Watcher):
     cdef int remember(self, str name, object value) except -1
     @cython.final
     cdef int report_fault(self, str method, object exception) except -1
+    @cython.final
+    cdef int told_slow(self, int64_t start) except -1
+    @cython.final
+    cdef int set_limits(self, object high, object low, size_t usual) except -1
 
 
 @cython.final
@@ -357,8 +363,6 @@ cdef class StreamTransport(Transport):
     cdef bint blocked            # the kernel's buffer is full: wait for EV_WRITE
     cdef bint large_reads        # the last read was large: read straight into bytes
     cdef int lost_writes         # writes after the connection was lost
-    cdef size_t high             # of get_write_buffer_limits, bytes
-    cdef size_t low
     cdef OutQueue out
     cdef TlsTransport tls        # whose ciphertext it carries, if its protocol is a TlsRecords
     cdef FileSend file_send      # the file being sent, or None: nothing is queued after it
@@ -376,7 +380,6 @@ cdef class StreamTransport(Transport):
     cdef int want(self) except -1
     cdef int release_fd(self) except -1
     cdef object get_socket(self)
-    cdef int told_slow(self, double took) except -1
 
     cdef int protocol_failed(self, str method, object exception=*) except -1
     cdef int io_failed(self, int error, str doing) except -1
@@ -468,8 +471,6 @@ cdef class TlsTransport(Transport):
     cdef bint peer_is_done       # its close_notify came, or the end of its bytes
     cdef bint waits_for_peer     # encrypting waits for a renegotiation
     cdef int lost_writes         # writes after close() or the loss of the connection
-    cdef size_t high             # of get_write_buffer_limits, bytes
-    cdef size_t low
     cdef size_t discarded        # bytes received since close()
     cdef double handshake_timeout    # seconds
     cdef double shutdown_timeout
@@ -587,8 +588,6 @@ cdef class DatagramTransport(Transport):
     cdef bint batching           # several came at once lately: take them in batches
     cdef int singles             # events since then that brought only one
     cdef int lost_writes         # sendto calls after it was closed
-    cdef size_t high             # of get_write_buffer_limits, bytes
-    cdef size_t low
     cdef ParcelQueue out
     cdef ReceiveBuffers buffers
     cdef AddressCache addresses
@@ -635,8 +634,6 @@ cdef class PipeTransport(Transport):
     cdef int notify(self, str name, PyObject* argument) except -1
     @cython.final
     cdef int protocol_failed(self, str method) except -1
-    @cython.final
-    cdef int told_slow(self, int64_t start) except -1
 
 
 @cython.final
@@ -657,8 +654,6 @@ cdef class WritePipeTransport(PipeTransport):
     cdef bint blocked            # the pipe is full: wait for EV_WRITE
     cdef bint writing_paused     # the protocol was told pause_writing
     cdef int lost_writes         # writes after the pipe was closed or lost
-    cdef size_t high             # of get_write_buffer_limits, bytes
-    cdef size_t low
     cdef OutQueue out
 
     cdef int send_queue(self) except -1

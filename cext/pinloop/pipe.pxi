@@ -141,13 +141,6 @@ cdef class PipeTransport(Transport):
         self.lose(exception)
         return self.report_fault(method, exception)
 
-    @cython.final
-    cdef int told_slow(self, int64_t start) except -1:
-        cdef double took = (self.reactor.poller.now() - start) / 1e9
-        if took >= self.reactor.slow_callback_duration:
-            logger.warning("Executing %r for %r took %.3f seconds", self, self.protocol, took)
-        return 0
-
 
 @cython.final
 cdef class ReadPipeTransport(PipeTransport):
@@ -437,16 +430,7 @@ cdef class WritePipeTransport(PipeTransport):
         The defaults are high = 4 * low, or 64 KiB, and low = high // 4.  Raises
         ValueError unless high >= low >= 0.
         """
-        cdef size_t new_high, new_low
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        new_high = operator.index(high)
-        new_low = operator.index(low)
-        self.high, self.low = new_high, new_low
+        self.set_limits(high, low, HIGH_WATER)
         self.check_pressure()
 
     def get_write_buffer_limits(self):

@@ -194,12 +194,7 @@ cdef class StreamTransport(Transport):
         if mask & EV_WRITE and self.blocked:
             send_queue(self)
         if timed:
-            self.told_slow((self.reactor.poller.now() - start) / 1e9)
-        return 0
-
-    cdef int told_slow(self, double took) except -1:
-        if took >= self.reactor.slow_callback_duration:
-            logger.warning("Executing %r for %r took %.3f seconds", self, self.protocol, took)
+            self.told_slow(start)
         return 0
 
     def pause_reading(self):
@@ -288,16 +283,7 @@ cdef class StreamTransport(Transport):
         The defaults are high = 4 * low, or 64 KiB, and low = high // 4.  Raises
         ValueError unless high >= low >= 0.
         """
-        cdef size_t new_high, new_low
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        new_high = operator.index(high)
-        new_low = operator.index(low)
-        self.high, self.low = new_high, new_low
+        self.set_limits(high, low, HIGH_WATER)
         check_pressure(self)
 
     def get_write_buffer_limits(self):

@@ -441,20 +441,11 @@ cdef class TlsTransport(Transport):
         The defaults are high = 4 * low, or 512 KiB, and low = high // 4.  Raises
         ValueError unless high >= low >= 0.
         """
-        cdef size_t new_high, new_low
-        if high is None:
-            high = TLS_HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        new_high = operator.index(high)
-        new_low = operator.index(low)
-        self.high, self.low = new_high, new_low
+        self.set_limits(high, low, TLS_HIGH_WATER)
         if self.lower is not None:
             # What is encrypted waits there: it must not hold more than was asked for here.
             self.lower.set_write_buffer_limits(
-                min(new_high, <size_t>HIGH_WATER), min(new_low, <size_t>(HIGH_WATER // 4)))
+                min(self.high, <size_t>HIGH_WATER), min(self.low, <size_t>(HIGH_WATER // 4)))
         plain_pressure(self)
 
     def get_write_buffer_limits(self):

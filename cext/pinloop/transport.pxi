@@ -51,3 +51,24 @@ cdef class Transport(Watcher):
             "message": f"Fatal error: protocol.{method}() call failed.",
             "exception": exception, "transport": self, "protocol": self.protocol,
         })
+
+    @cython.final
+    cdef int told_slow(self, int64_t start) except -1:
+        """Debug mode: what ran since `start` (ns) is reported if it held the loop up."""
+        cdef double took = (self.reactor.poller.now() - start) / 1e9
+        if took >= self.reactor.slow_callback_duration:
+            logger.warning("Executing %r for %r took %.3f seconds", self, self.protocol, took)
+        return 0
+
+    @cython.final
+    cdef int set_limits(self, object high, object low, size_t usual) except -1:
+        """set_write_buffer_limits: `usual` is `high` where neither is given."""
+        if high is None:
+            high = usual if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        high, low = operator.index(high), operator.index(low)
+        self.high, self.low = high, low
+        return 0
