@@ -15,6 +15,12 @@ ON_PINLOOP = os.environ.get("PINLOOP_TEST_LOOP") != "asyncio"
 
 only_pinloop = pytest.mark.skipif(not ON_PINLOOP, reason="tests what pinloop does and asyncio does not")
 
+
+def unlike_asyncio(reason: str) -> pytest.MarkDecorator:
+    """Marks a test that asyncio fails, for a reason that completes the sentence "asyncio ..."."""
+    return pytest.mark.skipif(not ON_PINLOOP, reason=f"asyncio {reason}")
+
+
 Address = tuple[Any, ...]
 
 
