@@ -64,11 +64,7 @@ async def create_datagram_endpoint(
         raise
     if loop.get_debug():
         logger.debug("Datagram endpoint %r -> %r created: %r", local_addr, remote_addr, transport)
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        raise
+    await _network.until_made(transport, waiter)
     return transport, protocol
 
 

@@ -395,12 +395,17 @@ async def adopt_socket(
     except BaseException:
         sock.close()
         raise
+    await until_made(transport, waiter)
+    return transport, protocol
+
+
+async def until_made(transport: Any, waiter: asyncio.Future[None]) -> None:
+    """Wait for `waiter`, which a new transport completes; if that fails or is cancelled, close it."""
     try:
         await waiter
     except BaseException:
         transport.close()
         raise
-    return transport, protocol
 
 
 # ----------------------------------------------------------------- checks --

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _core
+from ._network import until_made
 
 if TYPE_CHECKING:
     from ._endpoints import Endpoints, ProtocolFactory
@@ -39,11 +40,7 @@ async def _connect(
     protocol = protocol_factory()
     waiter = loop.create_future()
     transport = make(loop, pipe, protocol, waiter)
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        raise
+    await until_made(transport, waiter)
     if loop.get_debug():
         logger.debug("%s pipe %r connected: (%r, %r)", direction, pipe, transport, protocol)
     return transport, protocol

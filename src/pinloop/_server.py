@@ -11,7 +11,7 @@ import sys
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import _core, _network, _tls
 
@@ -134,6 +134,16 @@ class Server(asyncio.AbstractServer):
         self._start_serving()
         await asyncio.sleep(0)  # as asyncio: a first connection may be accepted before this returns
 
+    async def _started(self, start_serving: bool) -> Self:
+        """This new server, accepting if it shall; closed again if it cannot."""
+        if start_serving:
+            try:
+                await self.start_serving()
+            except BaseException:
+                self.close()
+                raise
+        return self
+
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then close the server (from 3.14 on with its connections).
 
@@ -201,13 +211,7 @@ async def create_server(
         listening.setblocking(False)
         _network.set_nodelay(listening)
     server = Server(loop, sockets, protocol_factory, backlog, tls)
-    if start_serving:
-        try:
-            await server.start_serving()
-        except BaseException:
-            server.close()
-            raise
-    return server
+    return await server._started(start_serving)
 
 
 async def _listening_addresses(

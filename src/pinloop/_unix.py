@@ -133,13 +133,7 @@ async def create_unix_server(
         _check_unix_socket(sock)
     sock.setblocking(False)
     server = UnixServer(loop, sock, protocol_factory, backlog, cleanup_socket, tls)
-    if start_serving:
-        try:
-            await server.start_serving()
-        except BaseException:
-            server.close()
-            raise
-    return server
+    return await server._started(start_serving)
 
 
 def _bind(path: str | bytes) -> socket.socket:

@@ -138,6 +138,18 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return client, accepted
 
 
+async def answer() -> int:
+    """42, in the next turn."""
+    await asyncio.sleep(0)
+    return 42
+
+
+async def fail(exception: BaseException) -> None:
+    """Raise it, in the next turn."""
+    await asyncio.sleep(0)
+    raise exception
+
+
 async def turns(count: int) -> None:
     """Let the loop turn this often."""
     for _ in range(count):

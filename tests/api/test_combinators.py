@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.api.support import answer, fail
+
 Run = Callable[..., Any]
-
-
-async def answer() -> int:
-    await asyncio.sleep(0)
-    return 42
-
-
-async def fail(exception: BaseException) -> None:
-    await asyncio.sleep(0)
-    raise exception
 
 
 def test_gather_keeps_the_order(run: Run) -> None:

@@ -8,23 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import only_pinloop, tcp_pair
+from tests.api.support import answer, fail, only_pinloop, tcp_pair
 
 Loop = asyncio.AbstractEventLoop
 
 
 class Fatal(BaseException):
     """A BaseException that is neither KeyboardInterrupt nor SystemExit."""
-
-
-async def answer() -> int:
-    await asyncio.sleep(0)
-    return 42
-
-
-async def fail(exception: BaseException) -> None:
-    await asyncio.sleep(0)
-    raise exception
 
 
 @pytest.fixture(params=[KeyboardInterrupt, SystemExit])

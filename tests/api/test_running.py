@@ -10,19 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import ON_PINLOOP
+from tests.api.support import ON_PINLOOP, answer, fail
 
 Loop = asyncio.AbstractEventLoop
-
-
-async def answer() -> int:
-    await asyncio.sleep(0)
-    return 42
-
-
-async def fail(exception: BaseException) -> None:
-    await asyncio.sleep(0)
-    raise exception
 
 
 # ------------------------------------------------------------------ run_until_complete --

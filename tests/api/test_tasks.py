@@ -10,20 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.api.support import answer, fail
+
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
-
-
-async def answer() -> int:
-    await asyncio.sleep(0)
-    return 42
-
-
-async def fail(exception: BaseException) -> None:
-    await asyncio.sleep(0)
-    raise exception
 
 
 async def read_variable() -> str:
