@@ -576,6 +576,12 @@ cdef struct ParcelQueue:
     size_t size                  # bytes in it, as flow control counts them
 
 
+cdef struct Dispatch:             # what a system call made of the queue
+    int sent                     # so many of the first left
+    int error                    # what stopped the next one, or 0
+    int joined                   # that were in the message with the next one, itself included
+
+
 @cython.final
 cdef class DatagramTransport(Transport):
     cdef StreamState state
@@ -588,6 +594,8 @@ cdef class DatagramTransport(Transport):
     cdef bint batching           # several came at once lately: take them in batches
     cdef int singles             # events since then that brought only one
     cdef int lost_writes         # sendto calls after it was closed
+    cdef size_t segment_limit    # bytes: larger ones are not joined to runs of one size (0: none are)
+    cdef int segment_faults      # how often the kernel refused such a run
     cdef ParcelQueue out
     cdef ReceiveBuffers buffers
     cdef AddressCache addresses

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 cdef extern from "compat.h" nogil:
     const int EAGAIN, EWOULDBLOCK, EINTR, EEXIST, ENOENT, EBADF, EPERM, ENOSYS, EINVAL
     const int EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO
-    const int EPIPE, ECONNRESET, ENOTCONN, EIO, ECHILD, ESRCH
+    const int EPIPE, ECONNRESET, ENOTCONN, EIO, ECHILD, ESRCH, EMSGSIZE
 
     ctypedef unsigned int socklen_t
 
@@ -64,6 +64,8 @@ cdef extern from "compat.h" nogil:
                    const sockaddr* target, socklen_t target_size)
     int pl_recv_many(int fd, pl_mmsghdr* messages, int count, int* error)
     int pl_send_many(int fd, pl_mmsghdr* messages, int count, int* error)
+    bint pl_can_segment(int fd)
+    void pl_set_segment(msghdr* message, void* room, size_t segment)
     int shutdown(int fd, int how)
     int getsockname(int fd, sockaddr* address, socklen_t* size)
     int getpeername(int fd, sockaddr* address, socklen_t* size)

@@ -209,6 +209,35 @@ static inline int pl_send_many(int fd, pl_mmsghdr *messages, int count, int *err
     return pl_send_each(fd, messages, count, error);
 }
 
+/* Several UDP datagrams of one size to one address as a single message, which Linux (4.18) cuts up
+ * as late as it can.  An older kernel, and a socket that is not UDP's, would send them in one
+ * piece: hence the question before the first. */
+#if defined(__linux__)
+#define PL_UDP_LEVEL 17
+#define PL_UDP_SEGMENT 103
+#define PL_SEGMENT_ROOM CMSG_SPACE(sizeof(uint16_t))
+static inline int pl_can_segment(int fd) {
+    int value;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, PL_UDP_LEVEL, PL_UDP_SEGMENT, &value, &size) == 0;
+}
+static inline void pl_set_segment(struct msghdr *message, void *room, size_t segment) {
+    uint16_t value = (uint16_t)segment;
+    struct cmsghdr *control = room;
+    control->cmsg_level = PL_UDP_LEVEL;
+    control->cmsg_type = PL_UDP_SEGMENT;
+    control->cmsg_len = CMSG_LEN(sizeof value);
+    memcpy(CMSG_DATA(control), &value, sizeof value);
+    message->msg_control = room;
+    message->msg_controllen = PL_SEGMENT_ROOM;
+}
+#else
+static inline int pl_can_segment(int fd) { (void)fd; return 0; }
+static inline void pl_set_segment(struct msghdr *message, void *room, size_t segment) {
+    (void)message; (void)room; (void)segment;
+}
+#endif
+
 /* Linux has names of Unix sockets that begin with a null byte and are in no file system. */
 #if defined(__linux__)
 #define PL_ABSTRACT_NAMES 1

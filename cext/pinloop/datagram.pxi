@@ -277,6 +277,8 @@ def datagram_transport(Loop loop, sock, protocol, remote_addr, waiter):
     if remote_addr is not None and not transport.connected:
         transport.remote = transport.addresses.named(transport.family, remote_addr)
     transport.fd = sock.fileno()
+    if pl_can_segment(transport.fd):
+        transport.segment_limit = DATAGRAM_ROOM
     loop.watch(transport, 0)
     transport.sock = sock
     transport.state = STREAM_NEW

@@ -3,6 +3,9 @@
 # What is sent in a turn leaves in its flush phase, in one system call for many.  A
 # datagram that the kernel refuses for good is told to error_received and costs only itself.
 
+cdef enum:
+    SEGMENT_FAULTS = 8         # runs refused until no more are tried
+
 cdef double RETRY_DELAY = 0.001    # s, where the poller cannot tell that the receiver has room again
 
 
@@ -20,37 +23,58 @@ cdef int send_now_or_later(DatagramTransport self) except -1:
 
 cdef int send_parcels(DatagramTransport self) except -1:
     """Send what was queued when this began; what a callback adds meanwhile waits for the next flush."""
-    cdef int left = self.out.count, error = 0, sent
+    cdef int left = self.out.count
+    cdef Dispatch done
     if self.sending:
         return 0
     self.sending = True
     self.blocked = False
     try:
         while left and self.state < STREAM_LOST:
-            sent = send_some(self, left, &error)
-            left -= sent
-            if error == 0 or error == EINTR:
-                continue
-            if would_block(error):
+            done = send_some(self, left)
+            left -= done.sent
+            if done.sent or done.error == 0 or done.error == EINTR:
+                continue          # an error after some had left is told again to the next one
+            if would_block(done.error):
                 self.blocked = True
                 break
+            if done.joined > 1 and run_refused(self, done.error):
+                continue
             left -= 1
             parcels_drop(&self.out, 1)
-            self.told_error(os_error(error, "sendto"))
+            self.told_error(os_error(done.error, "sendto"))
     finally:
         self.sending = False
     return sent_parcels(self)
 
 
-cdef int send_some(DatagramTransport self, int limit, int* error) except -1:
-    """One system call's worth; how many left, and in `error` what stopped the next."""
+cdef Dispatch send_some(DatagramTransport self, int limit) except *:
+    """One system call's worth of the queue."""
     cdef PyObject* peer = self.out.parcels[self.out.head].peer
-    cdef int sent
+    cdef Dispatch done
     if peer != NULL and (<Peer>peer).size == 0:
-        return send_unparsed(self, error)
-    sent = parcels_send(&self.out, self.fd, limit, error)
-    parcels_drop(&self.out, sent)
-    return sent
+        done.joined = 1
+        done.sent = send_unparsed(self, &done.error)
+        return done
+    done = parcels_send(&self.out, self.fd, limit, self.segment_limit)
+    parcels_drop(&self.out, done.sent)
+    return done
+
+
+cdef bint run_refused(DatagramTransport self, int error) noexcept:
+    """Whether it was the joining that the kernel refused; no run of that size is tried again then.
+
+    The segments of a run are not fragmented, so each has to fit the path (EMSGSIZE, EINVAL on
+    older kernels), and some devices cannot do it at all (EIO).
+    """
+    if error != EMSGSIZE and error != EINVAL and error != EIO:
+        return False
+    self.segment_faults += 1
+    if error == EIO or self.segment_faults == SEGMENT_FAULTS:
+        self.segment_limit = 0
+    else:
+        self.segment_limit = PyBytes_GET_SIZE(<object>self.out.parcels[self.out.head].data) - 1
+    return True
 
 
 cdef int send_unparsed(DatagramTransport self, int* error) except -1:
