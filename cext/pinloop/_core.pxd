@@ -606,6 +606,7 @@ cdef class DatagramTransport(Transport):
     cdef object sock             # owns fd
     cdef list undelivered        # received, when a callback left the loop: (data, address)
     cdef TimerHandle retry       # where the poller cannot tell when to send again
+    cdef double retry_delay      # s, of the last one in vain; 0: there was none
     cdef object __weakref__
 
     cdef int set_state(self, StreamState state) except -1

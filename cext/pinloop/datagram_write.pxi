@@ -6,7 +6,9 @@
 cdef enum:
     SEGMENT_FAULTS = 8         # runs refused until no more are tried
 
-cdef double RETRY_DELAY = 0.001    # s, where the poller cannot tell that the receiver has room again
+# Seconds between attempts where the poller cannot tell that the receiver has room again.
+cdef double FIRST_RETRY = 0.001
+cdef double LONGEST_RETRY = 0.016
 
 
 cdef int send_now_or_later(DatagramTransport self) except -1:
@@ -123,9 +125,12 @@ cdef int send_again(DatagramTransport self) except -1:
     if self.family == AF_UNIX and not self.connected:
         # It spoke of our own buffer: whether the receiver's queue is full the poller does
         # not look at without a connection, and would say so again at once, for ever.
-        self.retry = self.loop.make_timer(self.loop.time() + RETRY_DELAY, self._retry, args, 0, self.context)
+        self.retry_delay = min(2 * self.retry_delay, LONGEST_RETRY) if self.retry_delay else FIRST_RETRY
+        self.retry = self.loop.make_timer(
+            self.loop.time() + self.retry_delay, self._retry, args, 0, self.context)
     send_parcels(self)
     if self.retry is not None and (self.out.count < before or not self.blocked):
+        self.retry_delay = 0
         self.retry.cancel()
         self.retry = None
         self.want()
@@ -143,7 +148,8 @@ cdef int sent_parcels(DatagramTransport self) except -1:
     """Match everything to what is left."""
     if self.state >= STREAM_LOST:
         return 0
-    self.want()
+    if (self.blocked and self.retry is None) != ((self.interest & EV_WRITE) != 0):
+        self.want()
     if self.out.count and not self.blocked and not self.in_flush:
         self.in_flush = True
         self.reactor.flush_later(self)
