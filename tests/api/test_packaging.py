@@ -42,10 +42,11 @@ def test_extras() -> None:
     assert {"bench", "dev", "test"} <= set(extras)
 
 
-def test_typed_and_with_what_the_benchmark_compiles() -> None:
+def test_typed_and_with_the_files_of_the_benchmark() -> None:
     assert (INSTALLED / "py.typed").exists()
     assert (INSTALLED / "_core.pyi").exists()
     assert list((INSTALLED / "bench" / "native").glob("*.c"))
+    assert (INSTALLED / "bench" / "servers" / "public-test-key.pem").exists()
 
 
 def test_no_sources_of_the_extension_in_the_wheel() -> None:

@@ -119,3 +119,16 @@ def test_the_handshake_is_a_whole_one_each_time() -> None:
     assert (report["requests"], report["errors"]) == (3, 0)
     assert reused == [False] * 3
     assert versions == ["TLSv1.3"] * 3
+
+
+def test_the_shipped_key_says_that_it_is_public_and_has_not_run_out() -> None:
+    text = tls.TEST_CERTIFICATE.read_text()
+    assert "Never trust this certificate, never serve with it." in text
+    assert "PRIVATE KEY" in text
+    context = ssl.create_default_context(cafile=str(tls.TEST_CERTIFICATE))
+    with (
+        loop_server("tls-handshake") as port,
+        socket.create_connection(("127.0.0.1", port)) as connection,
+        context.wrap_socket(connection, server_hostname="127.0.0.1") as secure,
+    ):
+        assert secure.recv(5) == tls.GREETING

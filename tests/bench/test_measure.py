@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pinloop.bench import catalog, cpus, measure
+from pinloop.bench import catalog, child, cpus, measure, servers
 from pinloop.bench.catalog import Cell
 from pinloop.bench.results import Outcome
 
@@ -101,7 +103,31 @@ def test_a_server_that_lies_is_a_failure(fake_loop: Path) -> None:
     assert "wrong bytes" in take(cell_named("echo-sock-1k-20"), "blazio").failed
 
 
+def test_what_children_use_counts() -> None:
+    before = child.cpu_used()
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True, timeout=30)
+    after = child.cpu_used()
+    assert after["cpu_ns"] - before["cpu_ns"] > 0.29e9
+    assert sum(after[part] - before[part] for part in ("user", "system")) > 0.2
+
+
+def test_a_file_counts_by_the_mebibyte() -> None:
+    (sample,) = take(cell_named("sendfile-64m"), "asyncio").samples
+    assert sample.operations % 64 == 0
+
+
+def test_every_server_of_a_cell_is_there() -> None:
+    assert {cell.server for cell in catalog.CELLS if cell.group == catalog.SERVER} == set(servers.SERVERS)
+
+
 # ---- rounds
+
+
+def test_transports_for_another_loop_take_part_where_there_are_transports() -> None:
+    cells = [cell_named(name) for name in ("future-wake", "subprocess-true", "tls-handshake")]
+    rows = measure.blank_rows(cells, ["uvloop", "uvloop+aiofastnet"])
+    assert [list(row.outcomes) for row in rows] == [["uvloop"], ["uvloop"], ["uvloop", "uvloop+aiofastnet"]]
 
 
 def test_rounds_are_interleaved_and_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
