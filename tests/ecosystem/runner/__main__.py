@@ -40,15 +40,14 @@ def main() -> int:
             print(f"{suite.name} {suite.version}{' (smoke)' if suite.smoke else ''}")
         return 0
     try:
-        suites = named(options.suites) if options.suites else list(SUITES)
+        chosen = named(options.suites) if options.suites else list(SUITES)
     except KeyError as unknown:
         sys.exit(f"there is no suite {unknown}; there are {', '.join(suite.name for suite in SUITES)}")
     if options.pinloop is None or not options.pinloop.exists():
         sys.exit("--pinloop must name a wheel or a folder with a built package")
-    bad, missing, rows = [], [], []
+    bad, missing = [], []
+    suites = [suite for suite in chosen if suite.smoke or not options.smoke]
     for suite in suites:
-        if options.smoke and not suite.smoke:
-            continue
         print(f"--- {suite.name} {suite.version} on Python {report.PYTHON}", flush=True)
         try:
             verdict = compare(suite, options)
@@ -59,12 +58,12 @@ def main() -> int:
         print(report.summary(verdict), report.details(verdict), sep="\n", flush=True)
         if not verdict.good:
             bad.append(suite.name)
-        if not verdict.trouble and options.expression is None:
-            rows.append(report.row(suite, verdict))
-    if options.docs is not None and rows:
-        report.write(options.docs, rows)
+        if options.docs is not None and options.expression is None and not verdict.trouble:
+            report.write(options.docs, report.row(suite, verdict))
+    ran = len(suites) - len(missing)
     print(
-        f"\n{len(suites)} suites; differ: {', '.join(bad) or 'none'}; not run: {', '.join(missing) or 'none'}"
+        f"\necosystem: {ran} suites run, {ran - len(bad)} good; "
+        f"not good: {', '.join(bad) or 'none'}; not run: {', '.join(missing) or 'none'}"
     )
     return 1 if bad or (missing and not options.allow_missing) else 0
 
@@ -114,4 +113,6 @@ def kept_baseline(setting: Setting) -> Run | None:
 if __name__ == "__main__":
     # What it started is stopped on the way out, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # A shell ignores Ctrl-C for what it runs in the background, and tests that send it would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

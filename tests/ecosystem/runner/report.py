@@ -74,17 +74,17 @@ def row(suite: Suite, verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def write(path: Path, rows: list[tuple[str, ...]]) -> None:
-    """Put rows into the document's table; those of the same suite and Python make way, the others stay."""
+def write(path: Path, cells: tuple[str, ...]) -> None:
+    """Put a row into the document's table; that of the same suite and Python makes way, the others stay."""
     text = path.read_text()
     before, _, rest = text.partition(BEGIN)
     table, _, after = rest.partition(END)
     known: dict[tuple[str, str], tuple[str, ...]] = {}
     for line in table.splitlines():
-        cells = tuple(cell.strip() for cell in line.strip().strip("|").split("|"))
-        if len(cells) == HEAD.splitlines()[0].count("|") - 1 and re.fullmatch(r"3\.\d+", cells[2]):
-            known[cells[0], cells[2]] = cells
-    known.update({(cells[0], cells[2]): cells for cells in rows})
-    ordered = sorted(known.values(), key=lambda cells: (cells[0], float(cells[2])))
-    lines = "".join(f"| {' | '.join(cells)} |\n" for cells in ordered)
+        old = tuple(cell.strip() for cell in line.strip().strip("|").split("|"))
+        if len(old) == len(cells) and re.fullmatch(r"3\.\d+", old[2]):
+            known[old[0], old[2]] = old
+    known[cells[0], cells[2]] = cells
+    ordered = sorted(known.values(), key=lambda row: (row[0], float(row[2])))
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in ordered)
     path.write_text(f"{before}{BEGIN}\n\n{HEAD}{lines}\n{END}{after}")
