@@ -375,6 +375,20 @@ cdef class WritePipeTransport(PipeTransport):
         """Write several bytes-like objects, as one."""
         self.write(b"".join(list_of_data))
 
+    # asyncio's writing pipes have these three as well, and nothing behind them.
+
+    def is_reading(self):
+        """Not for a pipe that is written to: raises NotImplementedError."""
+        raise NotImplementedError("a pipe that is written to has no reading")
+
+    def pause_reading(self):
+        """Not for a pipe that is written to: raises NotImplementedError."""
+        raise NotImplementedError("a pipe that is written to has no reading to pause")
+
+    def resume_reading(self):
+        """Not for a pipe that is written to: raises NotImplementedError."""
+        raise NotImplementedError("a pipe that is written to has no reading to resume")
+
     cdef int send_queue(self) except -1:
         cdef size_t offered
         cdef ssize_t sent

@@ -463,6 +463,12 @@ class WritePipeTransport(PipeTransport):
         """
     def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None:
         """Write several bytes-like objects, as one."""
+    def is_reading(self) -> bool:
+        """Not for a pipe that is written to: raises NotImplementedError."""
+    def pause_reading(self) -> None:
+        """Not for a pipe that is written to: raises NotImplementedError."""
+    def resume_reading(self) -> None:
+        """Not for a pipe that is written to: raises NotImplementedError."""
     def write_eof(self) -> None:
         """Close the pipe once all that was written has left: the reader sees the end."""
     def can_write_eof(self) -> bool:

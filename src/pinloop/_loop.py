@@ -57,6 +57,11 @@ class Loop(Endpoints):
             warnings.warn(f"unclosed event loop {self!r}", ResourceWarning, source=self, stacklevel=1)
             self.close()
 
+    @property
+    def _closed(self) -> bool:
+        """The same as `is_closed`.  asyncio's loops have it, and programs look at it."""
+        return self.is_closed()
+
     # ---------------------------------------------------------------- running --
 
     def run_forever(self) -> None:

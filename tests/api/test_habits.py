@@ -1,6 +1,7 @@
 """What asyncio does without any document's promise, and what programs have come to rely on."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -117,5 +118,27 @@ def test_a_transport_carries_what_others_note_on_it(run: Run) -> None:
         with pytest.raises(AttributeError):
             far[0].note  # type: ignore[attr-defined]  # noqa: B018
         await hang_up(near, far)
+
+    run(main())
+
+
+def test_a_loop_tells_that_it_is_closed(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    loop = loop_factory()
+    assert loop._closed is False  # type: ignore[attr-defined]
+    loop.close()
+    assert loop._closed is True  # type: ignore[attr-defined]
+
+
+def test_the_writing_end_of_a_pipe_has_no_reading_to_pause(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader, writer = os.pipe()
+        with open(reader, "rb", 0), open(writer, "wb", 0) as pipe:
+            transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, pipe)
+            for method in ("pause_reading", "resume_reading", "is_reading"):
+                with pytest.raises(NotImplementedError):
+                    getattr(transport, method)()
+            transport.abort()
+            await asyncio.sleep(0)
 
     run(main())
