@@ -271,7 +271,7 @@ cdef int fileno_of(SocketCall call) except? -1:
     stack[0] = <PyObject*>call.sock
     number = PyObject_Vectorcall(<PyObject*>socket_fileno, stack, 1, NULL)
     if number == NULL:
-        raise
+        raise take_exception()
     result = <object>number
     Py_DECREF(result)
     return result
@@ -328,7 +328,7 @@ cdef object try_recv_large(SocketCall call, int fd, SocketWatcher watcher):
     cdef ssize_t n
     cdef int error
     if data == NULL:
-        raise
+        raise take_exception()
     n = receive_now(fd, PyBytes_AS_STRING(<object>data), call.size)
     if n < 0:
         error = errno
@@ -336,7 +336,7 @@ cdef object try_recv_large(SocketCall call, int fd, SocketWatcher watcher):
         return read_failed(error)
     note_read(watcher, n, call.size)
     if n < call.size and _PyBytes_Resize(&data, n) < 0:
-        raise
+        raise take_exception()
     whole = <object>data
     Py_DECREF(whole)
     return whole

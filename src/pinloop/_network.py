@@ -327,7 +327,7 @@ async def create_connection(
         ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
     )
     if sock is not None:
-        _tls.refuse_tls_socket(sock)
+        _core.refuse_tls_socket(sock)
         if host is not None or port is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
         check_stream_socket(sock)
@@ -361,7 +361,7 @@ async def connect_accepted_socket(
 ) -> tuple[asyncio.Transport, Any]:
     """See Loop.connect_accepted_socket."""
     check_stream_socket(sock)
-    _tls.refuse_tls_socket(sock)
+    _core.refuse_tls_socket(sock)
     tls = _tls.server_config(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     return await adopt_socket(loop, sock, protocol_factory, tls, server_side=True)
 

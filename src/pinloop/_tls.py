@@ -103,15 +103,6 @@ def check_context(context: object) -> None:
         raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {context!r}")
 
 
-def refuse_tls_socket(sock: object) -> None:
-    """Raise TypeError for an ssl.SSLSocket, which does blocking TLS of its own."""
-    import sys
-
-    ssl_module = sys.modules.get("ssl")
-    if ssl_module is not None and isinstance(sock, ssl_module.SSLSocket):
-        raise TypeError("Socket cannot be of type SSLSocket")
-
-
 async def start_tls(
     loop: Endpoints,
     transport: Any,
