@@ -23,7 +23,7 @@ cdef class DatagramTransport(Transport):
 
     @property
     def __class__(self):
-        return asyncio.DatagramTransport
+        return _DatagramTransport
 
     def __repr__(self):
         parts = [f"<pinloop.DatagramTransport {STATE_NAMES[<int>self.state]}"]

@@ -62,7 +62,7 @@ cdef class TlsTransport(Transport):
 
     @property
     def __class__(self):
-        return asyncio.Transport
+        return _SSLTransport
 
     @property
     def _start_tls_compatible(self):

@@ -1,5 +1,15 @@
 # What every transport is: a watcher that calls a protocol, in a context of its own.
 
+# What `isinstance` finds, where asyncio's own transport is more than one thing, or known by its name.
+
+class _DatagramTransport(asyncio.DatagramTransport, asyncio.Transport):
+    __slots__ = ()
+
+
+class _SSLTransport(asyncio.Transport):
+    __slots__ = ()
+
+
 cdef class Transport(Watcher):
 
     @cython.final

@@ -151,7 +151,7 @@ async def _open(
             sock.bind(candidate.local)
         # A socket connected to a broadcast address would not receive the answers to it.
         if candidate.remote and not allow_broadcast:
-            await _network.connect_socket(loop, sock, candidate.remote)
+            await loop.sock_connect(sock, candidate.remote)
     except BaseException:
         sock.close()
         raise

@@ -172,7 +172,10 @@ def _takes_fallback(transport: Any) -> bool:
     """
     mode = getattr(transport, "_sendfile_compatible", None)
     if mode is None:
-        return isinstance(transport, asyncio.Transport)
+        # Datagram transports are, and are no streams.
+        return isinstance(transport, asyncio.Transport) and not isinstance(
+            transport, asyncio.DatagramTransport
+        )
     return bool(mode is not asyncio.constants._SendfileMode.UNSUPPORTED)  # type: ignore[attr-defined]
 
 

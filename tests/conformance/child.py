@@ -12,8 +12,8 @@ the wrong loop.
 
 Tests patch names in the modules of the stdlib's loop: `asyncio.base_events.logger` to read the log, or
 `asyncio.base_events.socket` for sockets that fail. pinloop's modules are made to look these names up there
-(`FOLLOWED`). A few private names of the stdlib's loop only look at what is scheduled, or run one turn;
-`Looks` has them.
+(`FOLLOWED`). A few private names of the stdlib's loop only look at what is scheduled, run one turn,
+or clear up; `Looks` has them.
 
 `TestLoop` gives a test the time: a generator is sent each timer's deadline and answers by how much the clock
 moves on. Its stand-in is pinloop's loop over `ScriptedPoller`, whose clock is virtual.
@@ -66,6 +66,10 @@ class Looks:
         for each in gc.get_referents(self):
             if isinstance(each, asyncio.Handle) and each._callback is not None:
                 yield each
+
+    def _stop_serving(self: Any, sock: Any) -> None:
+        self.remove_reader(sock)
+        sock.close()
 
     def _run_once(self: Any) -> None:
         self.call_soon(self.stop)
@@ -134,7 +138,8 @@ class TestLoop(PinLoop):
 # Names of the stdlib's modules that tests patch, and pinloop's modules that look them up there.
 FOLLOWED = {
     "asyncio.base_events.logger": ("pinloop._loop", "pinloop._server", "pinloop._core"),
-    "asyncio.base_events.socket": ("pinloop._network", "pinloop._server"),
+    "asyncio.base_events.socket": ("pinloop._datagram", "pinloop._network", "pinloop._server"),
+    "asyncio.unix_events.socket": ("pinloop._unix",),
 }
 
 
