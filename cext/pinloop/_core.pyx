@@ -1,6 +1,6 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, nonecheck=False, cdivision=True
-# cython: binding=False, embedsignature=False, auto_pickle=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic, auto_pickle=False
 # cython: freethreading_compatible=True
 """The native floors of pinloop.
 
