@@ -9,8 +9,8 @@ cdef object Task = asyncio.Task
 cdef object iscoroutinefunction = inspect.iscoroutinefunction
 cdef object CoroutineType = types.CoroutineType
 
-# Since 3.13.3 a task factory gets create_task's keywords as they came.
-cdef bint FACTORY_TAKES_KEYWORDS = sys.version_info >= (3, 13, 3)
+# From 3.14 on a task factory gets create_task's keywords as they came; 3.13.3 tried it, 3.13.4 took it back.
+cdef bint FACTORY_TAKES_KEYWORDS = sys.version_info >= (3, 14) or sys.version_info[:3] == (3, 13, 3)
 
 cdef enum:
     TRACE_DEPTH = 10         # frames kept of where a handle was made, in debug mode
