@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import answer, fail
+from tests.api.support import ON_PINLOOP, answer, fail
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
@@ -130,22 +130,6 @@ def test_create_task_refuses_an_unknown_keyword(loop: Loop) -> None:
     coro.close()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="create_task(eager_start=) is new in 3.14")
-def test_create_task_starts_eagerly_when_asked(loop: Loop) -> None:
-    async def main() -> list[str]:
-        steps: list[str] = []
-
-        async def child() -> None:
-            steps.append("child")
-
-        task = loop.create_task(child(), eager_start=True)  # type: ignore[call-arg]
-        steps.append("parent")
-        await task
-        return steps
-
-    assert loop.run_until_complete(main()) == ["child", "parent"]
-
-
 def test_current_task_is_the_one_that_runs(loop: Loop) -> None:
     async def main() -> bool:
         task = asyncio.current_task()
@@ -229,8 +213,9 @@ def test_task_factory_makes_the_tasks(loop: Loop) -> None:
     assert isinstance(task, Special)
     assert task.get_name() == "mine"
     assert loop.run_until_complete(task) == 42
-    # From 3.13.3 on a factory gets the keywords as they came; before, the name was set on what it made.
-    takes_all = sys.version_info >= (3, 13, 3)
+    # From 3.14 on a factory gets the keywords as they came; before, the name was set on what it made.
+    # (3.13.3 tried the new way, and 3.13.4 took it back.)
+    takes_all = sys.version_info >= (3, 14) or sys.version_info[:3] == (3, 13, 3)
     assert calls == [{"name": "mine", "context": context} if takes_all else {"context": context}]
 
 
@@ -254,23 +239,43 @@ def test_task_factory_that_raises_fails_create_task(loop: Loop) -> None:
     loop.set_task_factory(None)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager_task_factory is new in 3.12")
-def test_eager_task_factory_starts_at_once(loop: Loop) -> None:
-    async def main() -> list[str]:
-        steps: list[str] = []
+def test_a_task_factory_of_two_arguments_serves_names_before_3_14(loop: Loop) -> None:
+    def factory(loop: Loop, coro: Any) -> Any:
+        return asyncio.Task(coro, loop=loop)
 
-        async def child() -> None:
-            steps.append("child")
-            await asyncio.sleep(0)
-            steps.append("child again")
-
-        task = asyncio.create_task(child(), name="mine")
-        steps.append(f"parent of {task.get_name()}")
+    async def main() -> str:
+        task = asyncio.create_task(answer(), name="mine")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(answer(), name="other")
         await task
-        return steps
+        return task.get_name()
 
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
-    assert loop.run_until_complete(main()) == ["child", "parent of mine", "child again"]
+    loop.set_task_factory(factory)
+    if sys.version_info >= (3, 14) or sys.version_info[:3] == (3, 13, 3):
+        coro = answer()
+        with pytest.raises(TypeError, match="name"):
+            loop.create_task(coro, name="mine")
+        coro.close()
+    else:
+        assert loop.run_until_complete(loop.create_task(main())) == "mine"
+
+
+def test_a_task_factory_gets_keywords_that_only_it_knows(loop: Loop) -> None:
+    seen: list[Any] = []
+
+    def factory(loop: Loop, coro: Any, *, colour: str | None = None, **keywords: Any) -> Any:
+        seen.append(colour)
+        return asyncio.Task(coro, loop=loop, **keywords)
+
+    loop.set_task_factory(factory)
+    coro = answer()
+    if ON_PINLOOP or sys.version_info >= (3, 13, 3):
+        assert loop.run_until_complete(loop.create_task(coro, colour="red")) == 42  # type: ignore[call-arg]
+        assert seen == ["red"]
+    else:
+        with pytest.raises(TypeError, match="colour"):
+            loop.create_task(coro, colour="red")  # type: ignore[call-arg]
+        coro.close()
 
 
 # --------------------------------------------------------------------- contexts, callbacks --
