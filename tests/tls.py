@@ -96,6 +96,7 @@ class BlockingPeer:
             server_hostname=None if server_side else server_hostname,
         )
         self.ciphertext = bytearray()  # all that was received
+        self.seen = 0  # bytes of it that the ssl module was given
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +123,7 @@ class BlockingPeer:
     def _fetch(self) -> None:
         data = self.sock.recv(1 << 16)
         self.ciphertext += data
+        self.seen += len(data)
         if data:
             self.incoming.write(data)
         else:
