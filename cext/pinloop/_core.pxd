@@ -483,6 +483,7 @@ cdef class TlsTransport(Transport):
     cdef object server           # told when the connection is gone
     cdef object waiter           # a future: the handshake is done
     cdef object timer            # the handshake's, later the shutdown's
+    cdef object fault            # of decrypting, until what came before it is delivered
     cdef object __weakref__
 
     cdef int begin(self, object lower) except -1

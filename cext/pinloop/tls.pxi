@@ -114,11 +114,12 @@ cdef class TlsTransport(Transport):
         return read_plain(self)
 
     cdef int tell_made(self) except -1:
-        cdef PyObject* result = self.tell_protocol("connection_made", <PyObject*>self)
+        cdef PyObject* result
+        self.was_made = True
+        result = self.tell_protocol("connection_made", <PyObject*>self)
         if result == NULL:
             return self.protocol_failed("connection_made")
         Py_DECREF(<object>result)
-        self.was_made = True
         return 0
 
     # ---------------------------------------------------------------- faults --
@@ -148,6 +149,8 @@ cdef class TlsTransport(Transport):
         """A protocol's fault: reported, and it costs this connection only."""
         if exception is None:
             exception = take_exception()
+        if not is_exit(exception):
+            self.tell_waiter(exception)
         self.abort_with(exception)
         return self.report_fault(method, exception)
 

@@ -29,18 +29,31 @@ cdef int read_plain(TlsTransport self) except -1:
     return 0
 
 
+cdef enum:
+    FILL_CLOSED = -1    # the peer sent close_notify
+    FILL_EMPTY = 0      # no whole record is left
+    FILL_FULL = 1
+    FILL_FAULT = 2      # self.fault, to be raised once what came before it is delivered
+
+
 cdef int fill(TlsTransport self, char* target, size_t room, size_t* total) except -2:
-    """Decrypt into `target` until it is full (1), nothing is left (0), or the peer has closed (-1)."""
+    """Decrypt into `target` as much as fits and is there."""
     cdef ssize_t n
     total[0] = 0
-    while total[0] < room:
-        n = self.engine.decrypt(target + total[0], room - total[0])
-        if n <= 0:
-            return -1 if n == 0 else 0
-        total[0] += n
-        if self.engine.unread() == 0:
-            return 0
-    return 1
+    try:
+        while total[0] < room:
+            n = self.engine.decrypt(target + total[0], room - total[0])
+            if n <= 0:
+                return FILL_CLOSED if n == 0 else FILL_EMPTY
+            total[0] += n
+            if self.engine.unread() == 0:
+                return FILL_EMPTY
+    except Exception as fault:
+        if total[0] == 0:
+            raise
+        self.fault = fault
+        return FILL_FAULT
+    return FILL_FULL
 
 
 cdef int read_small_plain(TlsTransport self) except -1:
@@ -74,9 +87,12 @@ cdef int read_large_plain(TlsTransport self, size_t room) except -1:
 
 
 cdef int ended_reading(TlsTransport self, int ended) except -1:
-    if ended < 0:
+    if ended == FILL_CLOSED:
         self.peer_closed()
-    return ended > 0
+    elif ended == FILL_FAULT:
+        fault, self.fault = self.fault, None
+        raise fault
+    return ended == FILL_FULL
 
 
 cdef int deliver_plain(TlsTransport self, object data) except -1:
@@ -130,10 +146,12 @@ cdef bint discard_plain(TlsTransport self) except -1:
     """Read and drop what nobody wants any more; true once the peer's close_notify was met."""
     cdef char* scratch = tls_scratch(self.loop)
     cdef size_t total
-    cdef int ended = 1
-    while ended > 0:
+    cdef int ended = FILL_FULL
+    while ended == FILL_FULL:
         ended = fill(self, scratch, TLS_RECORD, &total)
-    return ended < 0
+    if ended == FILL_FAULT:
+        ended_reading(self, ended)
+    return ended == FILL_CLOSED
 
 
 cdef char* tls_scratch(Loop loop) except NULL:
