@@ -102,11 +102,11 @@ def one_process(
         )
     )
     log.unlink(missing_ok=True)
-    arguments = [argument.format_map(setting.environment) for argument in suite.arguments]
+    arguments = [argument.format_map(setting.environment) for argument in (*suite.arguments, *suite.tests)]
     command = [str(setting.place.python), "-m", "pytest", "-p", "pinloop_ecosystem", "-o", "addopts="]
     command += ["-p", "no:cacheprovider", f"--timeout={suite.test_seconds}", "--color=no", "-q", "-rN"]
     command += ["--continue-on-collection-errors", f"--rootdir={setting.place.tree}"]
-    command += [*arguments, *setting.extra, *suite.tests]
+    command += [*setting.extra, *arguments]
     path = [str(PLUGIN)] if setting.pinloop.suffix == ".whl" else [str(PLUGIN), str(setting.pinloop)]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PINLOOP_"))},

@@ -249,7 +249,7 @@ SUITES = (
             "*::*AIO::*": "the same tests for asyncio's own loop",
             # These two are differences that docs/architecture.md tells.
             "*::test_handle_weakref": "no weak references to handles",
-            "*::test_tcp_handle_exception_in_connection_made": "connection_lost gets what connection_made raised",
+            "*::test_tcp_handle_exception_in_connection_made": "connection_lost gets what it raised",
             "*::test_transport_get_extra_info": "a private attribute of asyncio's transports, _paused",
             "*::test_remote_shutdown_receives_trailing_data": "a method that only uvloop's transports have",
             "*::test_ssl_connect_accepted_socket": "it wants SSL in the name of the transport's class",
