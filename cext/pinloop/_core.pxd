@@ -627,7 +627,6 @@ cdef class PipeTransport(Transport):
     cdef StreamState state
     cdef bint fd_is_duplicate    # the pipe's own number was taken by the other direction
     cdef object pipe             # the file object or socket that owns the fd; closed with it
-    cdef dict __dict__           # asyncio's have one, and tests put mocks there
     cdef object __weakref__
 
     cdef uint32_t wanted(self) noexcept

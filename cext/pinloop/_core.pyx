@@ -33,7 +33,9 @@ include "parcels.pxi"        # what a datagram transport has still to send
 include "datagram_read.pxi"  # the two halves of a datagram transport
 include "datagram_write.pxi"
 include "datagram.pxi"       # UDP, and datagrams over Unix sockets
-include "pipe.pxi"           # pipes, both ways
+include "pipe.pxi"           # pipes, one direction each
+include "pipe_read.pxi"
+include "pipe_write.pxi"
 include "process.pxi"        # the exit of child processes
 include "sockwatch.pxi"      # the registration that sock_* calls share
 include "sockcall.pxi"       # sock_recv & co.

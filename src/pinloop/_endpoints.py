@@ -380,8 +380,10 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
         Options are subprocess.Popen's, except those for text.  Raises what Popen raises, ValueError
         for text options; cancellation kills the child and waits for it.
         """
-        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
-        return await _subprocess.subprocess_exec(self, protocol_factory, program, *args, **options)
+        command = (program, *args)
+        return await _subprocess.start(
+            self, protocol_factory, command, stdin, stdout, stderr, options, by_shell=False
+        )
 
     async def subprocess_shell(
         self,
@@ -394,5 +396,6 @@ class Endpoints(_core.Loop, asyncio.AbstractEventLoop):
         **options: Any,
     ) -> tuple[asyncio.SubprocessTransport, Any]:
         """Run `cmd` by the shell.  As `subprocess_exec` otherwise."""
-        options.update(stdin=stdin, stdout=stdout, stderr=stderr)
-        return await _subprocess.subprocess_shell(self, protocol_factory, cmd, **options)
+        return await _subprocess.start(
+            self, protocol_factory, cmd, stdin, stdout, stderr, options, by_shell=True
+        )

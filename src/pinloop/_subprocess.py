@@ -103,7 +103,7 @@ class _Pipe(asyncio.Protocol):
 
     def __init__(self, process: SubprocessTransport, fd: int) -> None:
         self._process = process
-        self._fd = fd
+        self.fd = fd
         self.transport: Any = None
         self.connected = True
 
@@ -111,7 +111,7 @@ class _Pipe(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._process._tell("pipe_data_received", self._fd, data)
+        self._process._tell("pipe_data_received", self.fd, data)
 
     def pause_writing(self) -> None:
         self._process._tell("pause_writing")
@@ -121,7 +121,7 @@ class _Pipe(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connected = False
-        self._process._tell("pipe_connection_lost", self._fd, exc)
+        self._process._tell("pipe_connection_lost", self.fd, exc)
         self._process._finish_if_done()
 
 
@@ -148,10 +148,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._context = contextvars.copy_context()
         self._watcher = watch_exit(loop, popen.pid, self._exited, self._context)
 
-    async def _connect(self) -> None:
-        """Make transports of the pipes, then tell the protocol that it is connected."""
-        popen, loop = self._popen, self._loop
-        assert popen is not None
+    async def _connect_pipes(self, popen: subprocess.Popen[bytes]) -> None:
+        loop = self._loop
         for fd, file, connect in (
             (0, popen.stdin, loop.connect_write_pipe),
             (1, popen.stdout, loop.connect_read_pipe),
@@ -161,14 +159,15 @@ class SubprocessTransport(asyncio.SubprocessTransport):
                 pipe = _Pipe(self, fd)
                 await connect(lambda pipe=pipe: pipe, file)  # type: ignore[misc]
                 self._pipes[fd] = pipe
-        if not self._pipes:
-            await asyncio.sleep(0)  # a process takes long to make: let others run
+
+    def _begin(self) -> None:
+        """Tell the protocol that it is connected, and then what happened before."""
         untold, self._untold = self._untold, None
-        assert untold is not None
         self._context.run(self._tell, "connection_made", self)
-        for call in untold:
+        for call in untold or ():
             self._tell(*call)
-        self._finish_if_done()
+        if self._returncode is not None:
+            self._tell_exit()
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]
@@ -220,28 +219,29 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._returncode = status
         if self._loop.get_debug():
             logger.info("%r exited with return code %r", self, status)
-        try:
-            for fd in (1, 2):
-                pipe = self._pipes.get(fd)
-                if pipe is not None and pipe.connected:
-                    pipe.transport._drain()  # what it wrote comes before its exit
-        finally:
-            self._wake_waiters()
-            self._tell("process_exited")
-            self._finish_if_done()
-
-    def _wake_waiters(self) -> None:
         for waiter in self._exit_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._exit_waiters.clear()
+        if self._untold is None:
+            self._tell_exit()
+
+    def _tell_exit(self) -> None:
+        try:
+            for pipe in self._pipes.values():
+                if pipe.fd and pipe.connected:
+                    pipe.transport._drain()  # what it wrote comes before its exit
+        finally:
+            self._tell("process_exited")
+            self._finish_if_done()
 
     def _finish_if_done(self) -> None:
         if self._returncode is None or self._finished or self._untold is not None:
             return
-        if not any(pipe.connected for pipe in self._pipes.values()):
-            self._finished = True
-            self._loop.call_soon(self._finish, context=self._context)
+        for pipe in self._pipes.values():
+            if pipe.connected:
+                return
+        self._finished = True
+        self._loop.call_soon(self._finish, context=self._context)
 
     def _finish(self) -> None:
         try:
@@ -332,52 +332,66 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 # --------------------------------------------------------- making one --
 
 
-async def subprocess_exec(
-    loop: Endpoints, protocol_factory: ProtocolFactory, program: Any, *args: Any, **options: Any
-) -> tuple[asyncio.SubprocessTransport, Any]:
-    """See Loop.subprocess_exec."""
-    return await _start(loop, protocol_factory, (program, *args), False, options)
-
-
-async def subprocess_shell(
-    loop: Endpoints, protocol_factory: ProtocolFactory, cmd: str | bytes, **options: Any
-) -> tuple[asyncio.SubprocessTransport, Any]:
-    """See Loop.subprocess_shell."""
-    if not isinstance(cmd, (bytes, str)):
-        raise ValueError("cmd must be a string")
-    return await _start(loop, protocol_factory, cmd, True, options)
-
-
-def _popen_options(options: dict[str, Any], shell: bool) -> dict[str, Any]:
-    """Popen's keywords.  Raises ValueError for those that would make its pipes text or buffered."""
-    if options.pop("universal_newlines", False):
+def _check_plain(
+    bufsize: int = 0,
+    universal_newlines: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+) -> None:
+    """Raise ValueError for what would make the pipes buffered, or text."""
+    if universal_newlines:
         raise ValueError("universal_newlines must be False")
-    if bool(options.pop("shell", shell)) is not shell:
-        raise ValueError(f"shell must be {shell}")
-    if options.pop("bufsize", 0) != 0:
+    if bufsize != 0:
         raise ValueError("bufsize must be 0")
-    if options.pop("text", None):
+    if text:
         raise ValueError("text must be False")
-    for name in ("encoding", "errors"):
-        if options.pop(name, None) is not None:
-            raise ValueError(f"{name} must be None")
-    return options
+    if encoding is not None:
+        raise ValueError("encoding must be None")
+    if errors is not None:
+        raise ValueError("errors must be None")
 
 
-async def _start(
-    loop: Endpoints, protocol_factory: ProtocolFactory, args: Any, shell: bool, options: dict[str, Any]
+_NOT_PLAIN = ("bufsize", "universal_newlines", "text", "encoding", "errors")
+
+
+async def start(
+    loop: Endpoints,
+    protocol_factory: ProtocolFactory,
+    args: Any,
+    stdin: Any,
+    stdout: Any,
+    stderr: Any,
+    options: dict[str, Any],
+    *,
+    by_shell: bool,
 ) -> tuple[asyncio.SubprocessTransport, Any]:
-    options = _popen_options(options, shell)
+    """See Loop.subprocess_exec and Loop.subprocess_shell; `args` is for one of them a tuple."""
+    if by_shell and not isinstance(args, (bytes, str)):
+        raise ValueError("cmd must be a string")
+    if options:
+        if bool(options.pop("shell", by_shell)) is not by_shell:
+            raise ValueError(f"shell must be {by_shell}")
+        _check_plain(**{name: options.pop(name) for name in _NOT_PLAIN if name in options})
     loop._check_closed()
     protocol = protocol_factory()
     # In this thread: with vfork it lasts until the exec, and a thread would only add its own cost.
-    popen = subprocess.Popen(args, shell=shell, bufsize=0, **options)  # noqa: ASYNC220
-    transport = SubprocessTransport(loop, protocol, popen)
-    if loop.get_debug():
-        program = args if shell else args[0]
-        logger.debug("process %r created: pid %s", program, popen.pid)
+    popen = subprocess.Popen(  # noqa: ASYNC220
+        args, shell=by_shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0, **options
+    )
     try:
-        await transport._connect()
+        transport = SubprocessTransport(loop, protocol, popen)
+    except BaseException:
+        with popen:  # which closes its pipes and waits for it
+            popen.kill()
+        raise
+    if loop.get_debug():
+        logger.debug("process %r created: pid %s", args if by_shell else args[0], popen.pid)
+    try:
+        if popen.stdin is popen.stdout is popen.stderr is None:
+            await asyncio.sleep(0)  # a process takes long to make: let others run
+        else:
+            await transport._connect_pipes(popen)
     except BaseException as failure:
         transport.close()
         for fd, file in enumerate((popen.stdin, popen.stdout, popen.stderr)):
@@ -386,4 +400,5 @@ async def _start(
         if not isinstance(failure, (SystemExit, KeyboardInterrupt)):
             await transport._wait()
         raise
+    transport._begin()
     return transport, protocol

@@ -275,6 +275,7 @@ def test_groups_and_sessions(run: Run) -> None:
         process = await asyncio.create_subprocess_exec("sleep", "1000", start_new_session=True)
         assert os.getsid(process.pid) == process.pid
         process.kill()
+        assert await process.wait() == -signal.SIGKILL
         process = await start("sleep 1000 & wait", process_group=0)
         assert os.getpgid(process.pid) == process.pid
         os.killpg(process.pid, signal.SIGTERM)
