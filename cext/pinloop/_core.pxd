@@ -141,6 +141,8 @@ cdef class Reactor:
     @cython.final
     cdef Watcher watcher_at(self, int fd)
     @cython.final
+    cdef bint lost_its_fd(self, Watcher watcher) noexcept
+    @cython.final
     cdef int register(self, Watcher watcher, uint32_t mask, Slot* slot) except -1
     @cython.final
     cdef int settle(self, Watcher watcher, uint32_t mask) except -1

@@ -141,11 +141,13 @@ cdef int open_pipe(PipeTransport transport, Loop loop, object pipe, object proto
     """Give a new transport its fd, which it owns from now on; on an error it is still the caller's."""
     cdef int fd = pipe.fileno()
     cdef int duplicate = -1
+    cdef Watcher current
     if pl_set_nonblocking(fd) < 0:
         raise_os_error(errno, f"cannot make fd {fd} non-blocking")
     transport.reactor = transport.loop = loop
     transport.context = PyContext_CopyCurrent()
-    if isinstance(loop.watcher_at(fd), (PipeTransport, CallbackWatcher)):
+    current = loop.watcher_at(fd)
+    if isinstance(current, (PipeTransport, CallbackWatcher)) and not loop.lost_its_fd(current):
         duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0)
         if duplicate < 0:
             raise_os_error(errno, f"cannot duplicate fd {fd}")

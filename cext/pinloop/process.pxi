@@ -50,6 +50,11 @@ cdef class ChildWatcher(Watcher):
         else:
             raise_os_error(error, f"signal {sig} to process {self.pid}")
 
+    def close(self):
+        """Watch no more.  The child is not waited for."""
+        self.release_fd()
+        self.callback = self.context = None
+
     def is_running(self):
         """Whether the child has not exited yet.  Its status stays to be taken."""
         return self.fd >= 0 and pl_is_running(self.fd, self.pid)

@@ -467,6 +467,12 @@ cdef class Reactor:
         return None
 
     @cython.final
+    cdef bint lost_its_fd(self, Watcher watcher) noexcept:
+        """Whether the fd of a registered watcher was closed elsewhere, and its number may be another's."""
+        return watcher.interest and not self.poller.holds(
+            watcher.fd, watcher.interest, self.slots[watcher.fd].generation)
+
+    @cython.final
     cdef int widen_slots(self, int fd) except -1:
         cdef size_t count = max(64, self.slot_count)
         cdef Slot* wider

@@ -347,10 +347,8 @@ cdef int remember_unix_names(StreamTransport transport, object peername) except 
 def refuse_used_fd(Reactor loop, int fd):
     """Raise RuntimeError if `fd` is a transport's: two would steal each other's bytes."""
     cdef Watcher current = loop.watcher_at(fd)
-    if current is None or isinstance(current, CallbackWatcher):
+    if current is None or isinstance(current, CallbackWatcher) or loop.lost_its_fd(current):
         return
-    if current.interest and not loop.poller.holds(fd, current.interest, loop.slots[fd].generation):
-        return            # it lost the number to a close elsewhere
     raise RuntimeError(f"File descriptor {fd} is used by transport {current!r}")
 
 

@@ -45,7 +45,7 @@ cdef CallbackWatcher callback_watcher(Reactor reactor, int fd):
     cdef CallbackWatcher fresh
     if isinstance(current, CallbackWatcher):
         return <CallbackWatcher>current
-    if current is not None:
+    if current is not None and not reactor.lost_its_fd(current):
         raise RuntimeError(f"File descriptor {fd} is used by transport {current!r}")
     fresh = CallbackWatcher.__new__(CallbackWatcher)
     fresh.reactor = reactor

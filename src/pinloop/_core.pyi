@@ -520,6 +520,8 @@ class ChildWatcher(Watcher):
         Raises ProcessLookupError if it was waited for already, PermissionError if it
         runs as somebody else now, OSError (EINVAL) for what is no signal.
         """
+    def close(self) -> None:
+        """Watch no more.  The child is not waited for."""
     def is_running(self) -> bool:
         """Whether the child has not exited yet.  Its status stays to be taken."""
 

@@ -65,6 +65,9 @@ class ThreadWatcher:
     def _exited(self) -> None:
         self._callback(self._reap())
 
+    def close(self) -> None:
+        """As `_core.ChildWatcher.close`, but the thread still waits, and takes the status."""
+
     def is_running(self) -> bool:
         """As `_core.ChildWatcher.is_running`."""
         try:
@@ -322,6 +325,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
                 self._popen.kill()
             except PermissionError:
                 pass  # it runs as another user
+        if self._loop.is_closed():
+            self._watcher.close()  # nobody would be told; Popen is left to wait for it
 
     def __del__(self) -> None:
         if self._popen is not None and not self._closed:

@@ -87,9 +87,10 @@ def test_signals_after_the_end(run: Run) -> None:
 @only_pinloop  # asyncio may ask Popen, which takes the status
 def test_a_signal_to_a_child_that_has_ended_but_was_not_waited_for(run: Run) -> None:
     async def main() -> None:
-        process = await start("exit 3")
-        # It is a zombie by now, or soon; the loop had no turn to notice.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        process = await start("read line; exit 3", stdin=PIPE)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # the loop has no turn to notice
         process.kill()
         assert await process.wait() == 3
 

@@ -193,7 +193,8 @@ def test_close_kills_and_the_rest_follows(run: Run) -> None:
 @only_pinloop  # asyncio asks Popen, which takes the status, and 255 is reported
 def test_close_of_a_child_that_has_ended_does_not_lose_its_status(run: Run) -> None:
     async def main() -> None:
-        transport, protocol = await start("exit 5", stdin=None, stdout=None, stderr=None)
+        transport, protocol = await start("read line; exit 5", stdout=None, stderr=None)
+        transport.get_pipe_transport(0).write(b"\n")
         os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
         transport.close()
         await protocol.lost
@@ -206,8 +207,9 @@ def test_close_of_a_child_that_has_ended_does_not_lose_its_status(run: Run) -> N
 @pytest.mark.parametrize("ask", ["poll", "wait"])
 def test_a_status_that_popen_took_is_not_lost(run: Run, ask: str) -> None:
     async def main() -> None:
-        transport, protocol = await start("exit 6", stdin=None, stdout=None, stderr=None)
+        transport, protocol = await start("read line; exit 6", stdout=None, stderr=None)
         popen = transport.get_extra_info("subprocess")
+        transport.get_pipe_transport(0).write(b"\n")
         os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
         assert getattr(popen, ask)() == 6
         await protocol.lost
@@ -219,7 +221,8 @@ def test_a_status_that_popen_took_is_not_lost(run: Run, ask: str) -> None:
 
 def test_a_child_that_somebody_else_waited_for(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        transport, protocol = await start("exit 7", stdin=None, stdout=None, stderr=None)
+        transport, protocol = await start("read line; exit 7", stdout=None, stderr=None)
+        transport.get_pipe_transport(0).write(b"\n")
         os.waitpid(transport.get_pid(), 0)
         if ON_PINLOOP:
             transport.kill()  # signals nobody

@@ -1,6 +1,7 @@
 """What the tests of the native floors share."""
 
 import asyncio
+import io
 import os
 import socket
 import subprocess
@@ -101,6 +102,33 @@ class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         raise AssertionError("told by the wrong method")
+
+
+def pipe_files() -> tuple[io.FileIO, io.FileIO]:
+    """The reading and the writing end of a new pipe."""
+    r, w = os.pipe()
+    return io.FileIO(r, "rb"), io.FileIO(w, "wb")
+
+
+class Pipe:
+    """A pipe (or a pair of `files`) with a transport at each end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, files: tuple[Any, Any] | None = None) -> None:
+        self.loop = loop
+        r, w = files or pipe_files()
+        self.files = (r, w)
+        self.reader, self.writer = Recorder(), Recorder()
+        self.rt: Any = loop.run_until_complete(loop.connect_read_pipe(lambda: self.reader, r))[0]
+        self.wt: Any = loop.run_until_complete(loop.connect_write_pipe(lambda: self.writer, w))[0]
+
+    def has_read(self, size: int) -> bool:
+        return len(self.reader.got) >= size
+
+    def end(self) -> None:
+        self.rt.close()
+        self.wt.abort()
+        if not self.loop.is_closed():
+            run_until(self.loop, lambda: self.reader.lost and self.writer.lost)
 
 
 def socket_pair(buffer_size: int | None = None) -> tuple[socket.socket, socket.socket]:
