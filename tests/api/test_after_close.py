@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import address_of
+from tests.api.support import tcp_pair
 
 Loop = asyncio.AbstractEventLoop
 
@@ -35,17 +35,12 @@ def test_a_transport_that_outlives_its_loop_warns_and_leaves_nothing_open(
 ) -> None:
     def outlive() -> None:
         loop = loop_factory()
-
-        async def connect() -> Any:
-            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-            transport, _ = await loop.create_connection(asyncio.Protocol, *address_of(server))
-            server.close()
-            return transport
-
-        transport = loop.run_until_complete(connect())
-        loop.close()
-        with contextlib.suppress(RuntimeError, OSError):
-            TRANSPORT_CALLS[call](transport)
+        near, peer = tcp_pair()
+        with peer:
+            transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, near))
+            loop.close()
+            with contextlib.suppress(RuntimeError, OSError):
+                TRANSPORT_CALLS[call](transport)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -95,8 +95,14 @@ def public(cls: type[Any]) -> list[str]:
     return [name for name in dir(cls) if name[0] != "_" and has(cls, name)]
 
 
+# What a writing pipe has only to refuse it, as asyncio's, which inherits it.
+REFUSED = {(_core.WritePipeTransport, name) for name in ("is_reading", "pause_reading", "resume_reading")}
+
+
 def has(cls: type[Any], name: str) -> bool:
     found = getattr(cls, name, None)
+    if (cls, name) in REFUSED:
+        return False
     if not callable(found) and not inspect.isdatadescriptor(found):
         return False
     # asyncio's datagram transport, say, is a Transport too, whose write() raises NotImplementedError.
