@@ -30,7 +30,7 @@ TRANSPORT_CALLS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("call", TRANSPORT_CALLS)
-def test_a_transport_that_outlives_its_loop_warns_and_leaves_nothing_open(
+def test_a_transport_that_outlives_its_loop_warns_unless_closed_and_leaves_nothing_open(
     loop_factory: Callable[[], Loop], no_fd_leak: None, call: str
 ) -> None:
     def outlive() -> None:
@@ -46,6 +46,9 @@ def test_a_transport_that_outlives_its_loop_warns_and_leaves_nothing_open(
         warnings.simplefilter("always")
         outlive()
         gc.collect()
+    if call in {"close", "abort"}:
+        assert not caught
+        return
     # Its socket may warn too: in a cycle it may be the first to go.
     assert {warning.category for warning in caught} == {ResourceWarning}
     assert any("unclosed transport" in str(warning.message) for warning in caught)
