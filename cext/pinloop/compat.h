@@ -165,8 +165,9 @@ static inline int pl_accept(int fd, struct sockaddr_storage *address, socklen_t 
 }
 
 /* Several datagrams in one system call, where the platform has it, else one by one.  Both
- * return how many there were and put what stopped them, or 0, in *error. */
-#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
+ * return how many there were and put what stopped them, or 0, in *error.  Built with
+ * PINLOOP_PLAIN_DATAGRAMS any platform does as the poorest: for tests. */
+#if (defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)) && !defined(PINLOOP_PLAIN_DATAGRAMS)
 #define PL_HAVE_MMSG 1
 typedef struct mmsghdr pl_mmsghdr;
 #else
@@ -212,7 +213,7 @@ static inline int pl_send_many(int fd, pl_mmsghdr *messages, int count, int *err
 /* Several UDP datagrams of one size to one address as a single message, which Linux (4.18) cuts up
  * as late as it can.  An older kernel, and a socket that is not UDP's, would send them in one
  * piece: hence the question before the first. */
-#if defined(__linux__)
+#if defined(__linux__) && !defined(PINLOOP_PLAIN_DATAGRAMS)
 #define PL_UDP_LEVEL 17
 #define PL_UDP_SEGMENT 103
 #define PL_SEGMENT_ROOM CMSG_SPACE(sizeof(uint16_t))

@@ -261,6 +261,51 @@ def test_a_file_descriptor_in_use_is_refused(loop: asyncio.AbstractEventLoop, ma
         sock.detach()
 
 
+def test_nothing_is_kept_of_what_came_and_went(
+    loop: asyncio.AbstractEventLoop, make: Maker, plain: socket.socket
+) -> None:
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.transport.sendto(data, addr)
+
+    transport, _ = make(LOCAL, Echo())
+    plain.setblocking(False)
+
+    def echo(count: int) -> None:
+        for size in range(count):
+            plain.sendto(bytes(300 + size), name_of(transport))
+        turn(loop)
+        for _ in range(count):
+            while True:
+                try:
+                    plain.recv(1000)
+                    break
+                except BlockingIOError:
+                    turn(loop)
+
+    echo(100)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(50):
+        echo(100)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200
+
+
+def test_a_loop_dropped_with_an_endpoint_is_collected(loop_errors: list[Context]) -> None:
+    loop = pinloop.new_event_loop()
+    transport, protocol = loop.run_until_complete(loop.create_datagram_endpoint(Datagrams, LOCAL))
+    gone = [weakref.ref(loop), weakref.ref(transport), weakref.ref(protocol)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del loop, transport, protocol
+        gc.collect()
+    assert [ref() for ref in gone] == [None, None, None]
+
+
 def use_once(loop: asyncio.AbstractEventLoop, make: Maker, plain: socket.socket, message: bytes) -> int:
     """Make an endpoint, have it receive one of two datagrams, and abort it; its descriptor."""
     transport, protocol = make(LOCAL)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pinloop
+from tests.core.datagrams import Maker
 from tests.core.support import read_available, run_until, socket_pair, turn
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -123,6 +124,27 @@ def test_a_grandchild_is_told_too(loop: asyncio.AbstractEventLoop) -> None:
     told = in_child(lambda: in_child(lambda: loop.call_soon(int)))
     assert str(os.getpid()) in told
     assert "RuntimeError: " in told
+
+
+def test_the_child_cannot_send_a_datagram_nor_take_what_the_parent_has_queued(
+    loop: asyncio.AbstractEventLoop, make: Maker, plain: socket.socket
+) -> None:
+    transport, _ = make(("127.0.0.1", 0), remote_addr=plain.getsockname())
+
+    def in_parent() -> None:
+        transport.sendto(b"the parent's")
+        told.append(in_child(lambda: transport.sendto(b"the child's")))
+        told.append(in_child(lambda: transport.abort()))  # noqa: PLW0108
+
+    told: list[str] = []
+    loop.call_soon(in_parent)
+    turn(loop)
+    assert told[0].startswith("RuntimeError: ")
+    assert str(os.getpid()) in told[0]
+    assert plain.recv(100) == b"the parent's"
+    transport.sendto(b"and one more")
+    turn(loop)
+    assert plain.recv(100) == b"and one more"
 
 
 def test_a_child_that_returns_from_the_callback_leaves_run_forever(loop: asyncio.AbstractEventLoop) -> None:
