@@ -590,6 +590,7 @@ cdef class DatagramTransport(Transport):
     cdef StreamState state
     cdef int family
     cdef bint connected          # the kernel knows where all goes
+    cdef bint reading_paused
     cdef bint writing_paused     # the protocol was told pause_writing
     cdef bint in_flush           # on the reactor's flush list
     cdef bint blocked            # the kernel's buffer, or the receiver's, is full
@@ -607,7 +608,7 @@ cdef class DatagramTransport(Transport):
     cdef object remote_addr      # as given: the only address that sendto may name
     cdef object receive          # bound datagram_received
     cdef object sock             # owns fd
-    cdef list undelivered        # received, when a callback left the loop: (data, address)
+    cdef list undelivered        # received before a callback paused reading or left the loop: (data, address)
     cdef TimerHandle retry       # where the poller cannot tell when to send again
     cdef double retry_delay      # s, of the last one in vain; 0: there was none
     cdef object __weakref__

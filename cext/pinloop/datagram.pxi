@@ -29,7 +29,7 @@ cdef class DatagramTransport(Transport):
         parts = [f"<pinloop.DatagramTransport {STATE_NAMES[<int>self.state]}"]
         if self.fd >= 0:
             parts.append(f"fd={self.fd}")
-            parts.append(f"read={'polling' if self.state == STREAM_OPEN else 'idle'}")
+            parts.append(f"read={'polling' if listens(self) else 'idle'}")
             parts.append(f"write=<{'polling' if self.blocked else 'idle'}, bufsize={self.out.size}>")
         return f"{' '.join(parts)}>"
 
@@ -65,7 +65,7 @@ cdef class DatagramTransport(Transport):
 
     cdef int want(self) except -1:
         """Match the registration to the state."""
-        cdef uint32_t mask = EV_READ if self.state == STREAM_OPEN else 0
+        cdef uint32_t mask = EV_READ if listens(self) else 0
         if self.blocked and self.state < STREAM_LOST and self.retry is None:
             mask |= EV_WRITE
         if self.fd < 0 or (mask == self.interest and mask):
@@ -177,8 +177,25 @@ cdef class DatagramTransport(Transport):
         return 0
 
     def _deliver_rest(self, _):
-        """Scheduled when a callback left the loop while more had been received."""
+        """Scheduled when more has been received than was delivered."""
         deliver_rest(self)
+
+    def pause_reading(self):
+        """Deliver nothing until `resume_reading`; what the kernel has no room for then is lost."""
+        self.reading_paused = True
+
+    def resume_reading(self):
+        """Deliver again."""
+        if self.reading_paused:
+            self.reading_paused = False
+            if self.state == STREAM_OPEN:
+                if self.undelivered is not None:
+                    self.loop.soon(self._deliver_rest, <PyObject*>None, None)
+                self.want()
+
+    def is_reading(self):
+        """Whether what arrives is delivered."""
+        return self.state < STREAM_CLOSING and not self.reading_paused
 
     # -------------------------------------------------------------- writing --
 

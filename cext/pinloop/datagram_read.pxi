@@ -43,18 +43,22 @@ cdef class ReceiveBuffers:
         PyMem_RawFree(self.room)
 
 
+cdef inline bint listens(DatagramTransport self) noexcept:
+    return self.state == STREAM_OPEN and not self.reading_paused
+
+
 cdef int read_datagrams(DatagramTransport self) except -1:
     cdef int count = 0, wanted = 1
     if self.undelivered is not None:
         deliver_rest(self)
-    if self.state != STREAM_OPEN:
+    if not listens(self):
         return self.want()
     if self.batching or self.singles >= PROBE_EVERY:
         wanted = RECEIVE_BATCH
     if wanted > 1 and (self.family == AF_INET or self.family == AF_INET6):
         count = receive_batch(self)
     else:
-        while count < wanted and self.state == STREAM_OPEN and receive_one(self):
+        while count < wanted and listens(self) and receive_one(self):
             count += 1
     if count > 1:
         self.batching = True
@@ -182,7 +186,7 @@ cdef int deliver_batch(DatagramTransport self, PyObject** datas, PyObject** name
         else:
             self.in_context = True
     try:
-        while i < count and self.state == STREAM_OPEN:
+        while i < count and listens(self):
             receive = self.receive      # anew each time: a callback may set another protocol
             stack[1], stack[2] = datas[i], names[i]
             result = PyObject_Vectorcall(
@@ -203,29 +207,34 @@ cdef int deliver_batch(DatagramTransport self, PyObject** datas, PyObject** name
 
 
 cdef int put_back(DatagramTransport self, PyObject** datas, PyObject** names, int start, int end) except -1:
-    """Keep what a callback that left the loop (KeyboardInterrupt) kept from being delivered."""
+    """Keep what was not delivered since a callback paused reading, or left the loop (KeyboardInterrupt)."""
     cdef int i
-    if self.state == STREAM_OPEN:
-        rest = [(<object>datas[i], <object>names[i]) for i in range(start, end)]
-        self.undelivered = rest if self.undelivered is None else rest + self.undelivered
-        self.loop.soon(self._deliver_rest, <PyObject*>None, None)
+    rest = [(<object>datas[i], <object>names[i]) for i in range(start, end)]
     drop_datagrams(datas, names, start, end)
-    return 0
+    return keep_rest(self, rest)
+
+
+cdef int keep_rest(DatagramTransport self, list rest) except -1:
+    if self.state != STREAM_OPEN:
+        return 0
+    self.undelivered = rest if self.undelivered is None else rest + self.undelivered
+    if self.reading_paused:
+        return 0
+    return self.loop.soon(self._deliver_rest, <PyObject*>None, None)
 
 
 cdef int deliver_rest(DatagramTransport self) except -1:
     cdef list rest = self.undelivered
     cdef Py_ssize_t i = 0
-    self.undelivered = None
-    if rest is None:
+    if rest is None or not listens(self):
         return 0
+    self.undelivered = None
     try:
-        for data, name in rest:
+        while i < len(rest) and listens(self):
+            data, name = rest[i]
             i += 1
-            if self.state == STREAM_OPEN:
-                deliver_one(self, data, name)
+            deliver_one(self, data, name)
     finally:
-        if i < len(rest) and self.state == STREAM_OPEN:
-            self.undelivered = rest[i:]
-            self.loop.soon(self._deliver_rest, <PyObject*>None, None)
+        if i < len(rest):
+            keep_rest(self, rest[i:])
     return 0

@@ -246,6 +246,12 @@ class DatagramTransport(Transport):
         """Hand what happens from now on to another protocol."""
     def get_protocol(self) -> asyncio.BaseProtocol | None:
         """The current protocol; None once it is closed."""
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`; what the kernel has no room for then is lost."""
+    def resume_reading(self) -> None:
+        """Deliver again."""
+    def is_reading(self) -> bool:
+        """Whether what arrives is delivered."""
     def sendto(self, data: ReadableBuffer, addr: Any = None) -> None:
         """Send bytes-like `data` to `addr`, without blocking: what the kernel does not take is queued.
 

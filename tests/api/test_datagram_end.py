@@ -103,6 +103,42 @@ def test_a_cancelled_maker_leaves_nothing_open(run: Run) -> None:
 # -------------------- flow control --
 
 
+def test_a_paused_reader_hears_later_and_in_order(run: Run) -> None:
+    class Pausing(Datagrams):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            if int(data) % 20 == 15:
+                self.transport.pause_reading()
+
+    async def main() -> None:
+        transport, protocol = await endpoint(Pausing, ("127.0.0.1", 0))
+        sender, _ = await endpoint(remote=address_of(transport))
+        reader: Any = transport  # the methods are asyncio's, its types leave them out
+        assert reader.is_reading()
+        reader.pause_reading()
+        for number in range(100):
+            sender.sendto(b"%d" % number)
+        await turns(20)
+        assert protocol.got.empty()
+        heard = []
+        for _ in range(6):
+            assert not reader.is_reading()
+            reader.resume_reading()
+            assert reader.is_reading()
+            heard.append(await protocol.next_data())
+            while len(heard) < 100 and int(heard[-1]) % 20 != 15:
+                heard.append(await protocol.next_data())
+            await turns(3)
+            assert protocol.got.empty()
+        assert heard == [b"%d" % number for number in range(100)]
+        reader.pause_reading()
+        await end(transport, sender)
+        reader.resume_reading()
+        assert not reader.is_reading()
+
+    run(main())
+
+
 def test_the_limits_of_the_write_buffer(run: Run) -> None:
     async def main() -> None:
         transport, _ = await endpoint(local=("127.0.0.1", 0))
