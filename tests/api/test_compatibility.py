@@ -83,7 +83,7 @@ MISSING = {
         ("TLS", name): "nowhere documented, and nothing of asyncio's own uses it"
         for name in ("get_read_buffer_limits", "get_read_buffer_size", "set_read_buffer_limits")
     },
-    ("datagram", "writelines"): "asyncio.DatagramTransport has no such method; asyncio's own class inherits it",
+    ("datagram", "writelines"): "DatagramTransport has no such method; asyncio's own class inherits it",
 }
 
 
