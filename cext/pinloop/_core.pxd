@@ -490,6 +490,7 @@ cdef class TlsTransport(Transport):
 
     cdef int begin(self, object lower) except -1
     cdef int step_handshake(self) except -1
+    cdef int limit_lower(self) except -1
     cdef int tell_made(self) except -1
     cdef int failed(self, object exception) except -1
     cdef int protocol_failed(self, str method, object exception=*) except -1

@@ -82,11 +82,20 @@ cdef class TlsTransport(Transport):
             self.context = (<StreamTransport>lower).context
         self.timer = self.loop.call_later(self.handshake_timeout, self._handshake_timed_out)
         try:
+            if not self.announces:
+                self.limit_lower()    # it may have had others before
             self.step_handshake()
             self.after_reading()
         except BaseException as failure:
             return self.failed(failure)
         return 0
+
+    def _take_over(self, lower):
+        """Before start_tls: what `lower` told the protocol is now for this transport to take back."""
+        self.lower_is_full = (
+            (type(lower) is StreamTransport and (<StreamTransport>lower).writing_paused)
+            or (type(lower) is TlsTransport and (<TlsTransport>lower).writing_paused))
+        self.writing_paused = self.lower_is_full and lower.get_protocol() is self.protocol
 
     def _handshake_timed_out(self):
         if self.state == TLS_HANDSHAKE:
@@ -110,6 +119,7 @@ cdef class TlsTransport(Transport):
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        relieve_plain_pressure(self)
         write_later(self)
         return read_plain(self)
 
@@ -446,10 +456,14 @@ cdef class TlsTransport(Transport):
         """
         self.set_limits(high, low, TLS_HIGH_WATER)
         if self.lower is not None:
-            # What is encrypted waits there: it must not hold more than was asked for here.
-            self.lower.set_write_buffer_limits(
-                min(self.high, <size_t>HIGH_WATER), min(self.low, <size_t>(HIGH_WATER // 4)))
+            self.limit_lower()
         plain_pressure(self)
+
+    cdef int limit_lower(self) except -1:
+        """Have the transport below tell when it falls to our `low`: it must have been full above that."""
+        self.lower.set_write_buffer_limits(
+            min(self.low, <size_t>HIGH_WATER), min(self.low, <size_t>(HIGH_WATER // 4)))
+        return 0
 
     def get_write_buffer_limits(self):
         """(low, high), in bytes."""

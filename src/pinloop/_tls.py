@@ -126,6 +126,7 @@ async def start_tls(
     upper, records = _core.tls_transport(
         loop, protocol, config, server_hostname, server_side, shaken, announces=False, early=early
     )
+    upper._take_over(transport)
     # Nothing may arrive before the handshake has begun.
     transport.pause_reading()
     transport.set_protocol(records)
