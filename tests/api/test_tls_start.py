@@ -160,7 +160,7 @@ class Pressed(Recorder):
 @unlike_asyncio("loses the resume_writing that the transport below owes")
 @pytest.mark.parametrize("limits", [(None, None), (20 * MIB, 1), (0, 0)])
 def test_bytes_written_before_leave_before(run: Run, limits: tuple[Any, Any]) -> None:
-    """The kernel has not taken them all: the handshake waits behind them, and a paused writer goes on after."""
+    """The handshake waits until the kernel has taken them, and a writer that was paused goes on after it."""
     plain = pattern(10 * MIB)
 
     def answer(sock: socket.socket) -> tuple[bytes, bytes]:
@@ -406,7 +406,7 @@ def test_a_context_that_raises_leaves_the_connection_as_it_was(run: Run) -> None
 # ------------------------------------------------------------------------ streams --
 
 
-@unlike_asyncio("lost these bytes before 3.13.12, 3.14.3 and 3.15")
+@unlike_asyncio("loses these bytes in all but its latest versions")
 @pytest.mark.parametrize("limit", [64, 1 << 16])
 def test_hello_in_one_segment_with_the_line_before_it(run: Run, limit: int) -> None:
     """A client that does not wait for the answer: its ClientHello is in the StreamReader by then."""
