@@ -46,7 +46,8 @@ class ThreadWatcher:
     def _wait(self) -> None:
         try:
             # The status stays: the loop's thread takes it, which may be about to send a signal.
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            while _only_stopped(os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)):
+                os.waitid(os.P_PID, self._pid, os.WSTOPPED | os.WNOHANG)
         except ChildProcessError:
             pass  # somebody else took it, as _exited will find
         try:
@@ -71,15 +72,21 @@ class ThreadWatcher:
     def is_running(self) -> bool:
         """As `_core.ChildWatcher.is_running`."""
         try:
-            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            found = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
+        return found is None or _only_stopped(found)
 
     def send_signal(self, sig: int) -> None:
         """As `_core.ChildWatcher.send_signal`."""
         if self._reaped:
             raise ProcessLookupError(f"process {self._pid} has exited")
         os.kill(self._pid, sig)
+
+
+def _only_stopped(found: os.waitid_result | None) -> bool:
+    """Whether a child has not exited: macOS tells of the stopped ones too."""
+    return found is not None and found.si_code == os.CLD_STOPPED
 
 
 def watch_exit(

@@ -70,6 +70,20 @@ def test_terminate_and_kill(run: Run) -> None:
     run(main())
 
 
+def test_a_stopped_child_has_not_ended(run: Run) -> None:
+    async def main() -> None:
+        process = await start("kill -STOP $$; exit 8", stdout=PIPE)
+        # Until it has stopped, which must not be taken for its end.
+        await asyncio.get_running_loop().run_in_executor(None, os.waitid, os.P_PID, process.pid, os.WSTOPPED)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), 0.02)
+        assert process.returncode is None
+        process.send_signal(signal.SIGCONT)
+        assert await process.wait() == 8
+
+    run(main())
+
+
 def test_signals_after_the_end(run: Run) -> None:
     """ProcessLookupError, as the process is known to be gone."""
 
