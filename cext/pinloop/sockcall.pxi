@@ -136,6 +136,9 @@ cdef class SocketCall:
         cdef SocketWatcher watcher
         cdef object outcome
         cdef int fd
+        # A connect is done when the loop has polled since: a server in the same loop has accepted it by then,
+        # as programs that are both its ends are used to.
+        cdef bint untried = self.operation == SOCK_CONNECTED and self.state == CALL_NEW
         if self.state == CALL_NEW:
             self.begin()
         self.state = CALL_RUNNING
@@ -146,7 +149,7 @@ cdef class SocketCall:
         watcher = self.watcher
         if watcher is None:
             watcher = shared_watcher(self.loop, fd, self.sock)
-        if watcher is None or watcher.may_try(self):
+        if not untried and (watcher is None or watcher.may_try(self)):
             outcome = self.attempt(fd, watcher)
             if outcome is not WOULD_BLOCK:
                 return outcome

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import sys
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,10 @@ from . import _core, _network
 
 if TYPE_CHECKING:
     from ._endpoints import Endpoints, ProtocolFactory
+
+
+# As asyncio's message has it.
+_EXPECTED = "A datagram socket" if sys.version_info >= (3, 13) else "A UDP Socket"
 
 
 class _Candidate(NamedTuple):
@@ -71,7 +76,7 @@ async def create_datagram_endpoint(
 def _check_datagram_socket(sock: socket.socket) -> None:
     # Raw sockets and the like are fine, as with asyncio since 3.13.
     if sock.type == socket.SOCK_STREAM:
-        raise ValueError(f"A datagram socket was expected, got {sock!r}")
+        raise ValueError(f"{_EXPECTED} was expected, got {sock!r}")
 
 
 def _check_no_modifiers(**modifiers: Any) -> None:

@@ -68,6 +68,7 @@ class Result:
     module: str
     counts: table.Counts = field(default_factory=table.Counts)
     failures: dict[str, str] = field(default_factory=dict)  # test -> why
+    alike: list[str] = field(default_factory=list)  # tests that fail on asyncio's own loop as well
     seconds: float = 0.0
     slowest: tuple[float, str] = (0.0, "")
 
@@ -88,9 +89,24 @@ def available() -> list[str]:
 
 
 def run(module: str, patterns: list[str], unskip: bool, timeout: float, folder: Path) -> Result:
-    """Run one module in a process of its own."""
-    report, log = folder / f"{module}.jsonl", folder / f"{module}.log"
-    command = [sys.executable, str(CHILD), module, str(report), *patterns, *(["--unskip"] if unskip else [])]
+    """Run one module, and what fails of it once more on asyncio's own loop."""
+    result = run_once(module, [*patterns, *(["--unskip"] if unskip else [])], timeout, folder / module)
+    failed = [name for name in result.failures if name.startswith(f"{module}.")]
+    if failed:
+        compared = run_once(module, [*failed, "--stdlib"], timeout, folder / f"{module}-asyncio")
+        result.alike = [name for name in failed if name in compared.failures]
+        for name in result.alike:
+            del result.failures[name]
+        result.counts.failed -= len(result.alike)
+        result.counts.alike = len(result.alike)
+        result.seconds += compared.seconds
+    return result
+
+
+def run_once(module: str, arguments: list[str], timeout: float, files: Path) -> Result:
+    """Run tests of one module in a process of its own."""
+    report, log = files.with_suffix(".jsonl"), files.with_suffix(".log")
+    command = [sys.executable, str(CHILD), module, str(report), *arguments]
     result = Result(module)
     began = time.monotonic()
     # In a folder of its own: tests leave files and sockets where they run.
@@ -143,6 +159,8 @@ def show(result: Result) -> None:
         f"{counts.left_out:4} left out {result.seconds:6.1f} s",
         flush=True,
     )
+    for name in result.alike:
+        print(f"fails on asyncio's own loop as well: {name}", flush=True)
     for name, why in result.failures.items():
         print(f"FAILED {name}\n{why.rstrip()}\n", flush=True)
 

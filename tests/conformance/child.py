@@ -1,6 +1,6 @@
 """One module of CPython's `test.test_asyncio`, run with pinloop's loop in place of the stdlib's.
 
-    python child.py MODULE REPORT [--unskip] [PATTERN ...]
+    python child.py MODULE REPORT [--unskip] [--stdlib] [PATTERN ...]
 
 It is a process of its own, for it changes asyncio before the tests are imported.
 
@@ -259,10 +259,12 @@ def main() -> None:
     parser.add_argument("report")
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("--unskip", action="store_true", help="run what is on the skip list, and only that")
+    parser.add_argument("--stdlib", action="store_true", help="run on the stdlib's loop, for comparison")
     options = parser.parse_args()
     faulthandler.enable()
     faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", "600")), exit=True)
-    substitute()
+    if not options.stdlib:
+        substitute()
     suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + options.module)
     found = list(tests_in(suite))
     entries = skips.of_module(options.module, skips.load())

@@ -19,7 +19,9 @@ is told in [`tests/conformance/child.py`](../tests/conformance/child.py).
 
 A cell is *passed / failed / skipped*. Skipped are the tests that look into the stdlib's own loop, each with
 its reason in [`skip.txt`](../tests/conformance/skip.txt). Not counted are those that leave themselves out,
-being for another platform or wanting something that the machine does not have.
+being for another platform or wanting something that the machine does not have, nor those that fail on asyncio's
+own loop as well: a test that fails is run once more there, to tell a difference of pinloop's from a machine
+without pseudo-terminals.
 """
 
 TAIL = """
@@ -36,6 +38,7 @@ class Counts:
     failed: int = 0
     skipped: int = 0  # by the skip list
     left_out: int = 0  # by themselves
+    alike: int = 0  # failed, and on the stdlib's own loop as well
     on_pinloop: int = 0  # made a loop of pinloop's
 
     def __add__(self, other: Counts) -> Counts:
@@ -44,7 +47,8 @@ class Counts:
     def __str__(self) -> str:
         return (
             f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped, "
-            f"{self.left_out} left out by themselves; {self.on_pinloop} made a pinloop loop"
+            f"{self.left_out} left out by themselves, {self.alike} fail on asyncio's loop as well; "
+            f"{self.on_pinloop} made a pinloop loop"
         )
 
 
@@ -62,6 +66,7 @@ def cells(counts: dict[str, Counts]) -> Column:
     column["**all**"] = f"{total.passed} / {total.failed} / {total.skipped}"
     column["*with a loop of pinloop's*"] = str(total.on_pinloop)
     column["*left themselves out*"] = str(total.left_out)
+    column["*fail on asyncio's own loop as well*"] = str(total.alike)
     return column
 
 
