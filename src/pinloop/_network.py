@@ -395,7 +395,10 @@ async def adopt_socket(
     except BaseException:
         sock.close()
         raise
-    await until_made(transport, waiter)
+    try:
+        await until_made(transport, waiter)
+    finally:
+        del waiter  # it may hold an exception, whose traceback holds this frame
     return transport, protocol
 
 
@@ -406,6 +409,8 @@ async def until_made(transport: Any, waiter: asyncio.Future[None]) -> None:
     except BaseException:
         transport.close()
         raise
+    finally:
+        del waiter  # as in the caller: no cycle with the exception that it may hold
 
 
 # ----------------------------------------------------------------- checks --

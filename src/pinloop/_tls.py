@@ -139,6 +139,8 @@ async def start_tls(
         resume.cancel()
         transport.close()
         raise
+    finally:
+        del shaken  # it may hold an exception, whose traceback holds this frame
     return upper
 
 

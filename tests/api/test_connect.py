@@ -468,3 +468,72 @@ def test_cancelled_while_the_losers_end_it_leaves_nothing_open(run: Run, turns: 
 
     with silent_address() as silent:
         run(main(silent))
+
+
+# --------------------------------------------------------------------- what others rely on --
+
+
+def test_a_server_in_the_same_loop_has_accepted_by_then(run: Run) -> None:
+    """Even in a chain of callbacks too quick for a poll: programs that are both ends rely on it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with echo_server() as (address, made):
+            for count in range(1, 50):
+                transport, _ = await loop.create_connection(Recorder, *address)
+                assert len(made) == count
+                transport.abort()
+
+    run(main())
+
+
+def test_local_addresses_that_failed_are_told_with_the_rest(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        refusing = refusing_address()
+
+        async def getaddrinfo(host: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+            if host == "local.name":
+                return [info(("192.0.2.1", 0)), info(("127.0.0.1", 0))]  # the first is nobody's (RFC 5737)
+            return [info(refusing)]
+
+        loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="Multiple exceptions") as caught:
+            await loop.create_connection(Recorder, "a.name", refusing[1], local_addr=("local.name", 0))
+        assert "('192.0.2.1', 0)" in str(caught.value)
+        assert "Connect call failed" in str(caught.value)
+
+    run(main())
+
+
+def test_connecting_goes_by_way_of_sock_connect(run: Run) -> None:
+    """Programs replace it, as they do getaddrinfo."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def sock_connect(sock: socket.socket, address: Any) -> None:
+            raise ConnectionResetError(f"not to {address}")
+
+        loop.sock_connect = sock_connect  # type: ignore[method-assign]
+        with pytest.raises(ConnectionResetError, match=r"192\.0\.2\.7"):
+            await loop.create_connection(Recorder, "192.0.2.7", 80)
+
+    run(main())
+
+
+def test_the_scope_of_an_address_is_kept(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        told: list[Any] = []
+
+        class Socket(socket.socket):
+            def connect(self, address: Any) -> None:
+                told.append(address)
+
+        with Socket(socket.AF_INET6) as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("fe80::1", 80, 0, 1))
+        assert told == [("fe80::1", 80, 0, 1)]
+
+    run(main())

@@ -352,3 +352,15 @@ def test_a_callback_that_raises_is_reported_and_the_endpoint_goes_on(
     if loop_errors or method != "error_received":
         assert [type(each["exception"]) for each in loop_errors] == [ZeroDivisionError]
     loop_errors.clear()
+
+
+def test_isinstance_says_what_it_says_of_asyncios(run: Run) -> None:
+    async def main() -> None:
+        transport, _ = await endpoint(local=("127.0.0.1", 0))
+        assert isinstance(transport, asyncio.DatagramTransport)
+        assert isinstance(transport, asyncio.Transport)
+        with open(__file__, "rb") as file, pytest.raises(RuntimeError, match="not supported"):
+            await asyncio.get_running_loop().sendfile(transport, file)  # type: ignore[arg-type]
+        await end(transport)
+
+    run(main())

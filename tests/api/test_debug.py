@@ -267,3 +267,16 @@ def test_a_handle_says_where_it_was_made(debug_loop: Loop) -> None:
     assert "print('argument')" in repr(handle)
     assert f"created at {__file__}:" in repr(handle)
     handle.cancel()
+
+
+def test_a_report_tells_where_the_running_callback_was_scheduled(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(True)
+    loop.set_exception_handler(None)
+    loop.call_soon(loop.call_exception_handler, {"message": "something went wrong"})
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    (record,) = (each for each in caplog.records if "something went wrong" in each.message)
+    assert "Handle created at (most recent call last):" in record.message
+    assert __file__ in record.message

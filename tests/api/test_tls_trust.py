@@ -1,7 +1,9 @@
 """TLS connections: certificates, names, and who is believed."""
 
 import asyncio
+import gc
 import ssl
+import weakref
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from tests.api.support import (
     Echo,
     Made,
     Recorder,
+    only_pinloop,
 )
 from tests.conftest import Run
 from tests.tls import (
@@ -187,3 +190,40 @@ def certificate_file() -> Any:
     from tests.tls import authority
 
     return authority("the").cert_pem.tempfile()
+
+
+@only_pinloop  # asyncio has cycles there up to its newest releases
+@pytest.mark.parametrize("way", ["create_connection", "start_tls"])
+@no_alerts
+def test_a_refused_certificate_leaves_nothing_for_the_collector(run: Run, way: str) -> None:
+    """The exception, its traceback and the frames must not hold the transports in a cycle."""
+    gone: list[weakref.ref[Any]] = []
+
+    class Remembered(asyncio.Protocol):  # a Recorder would record the exception
+        def __init__(self) -> None:
+            gone.append(weakref.ref(self))
+
+    async def connect(address: Any, options: dict[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
+        if way == "create_connection":
+            await loop.create_connection(Remembered, *address, ssl=client_context(trust="another"), **options)
+        else:
+            transport, protocol = await loop.create_connection(Remembered, *address)
+            await loop.start_tls(transport, protocol, client_context(trust="another"), **options)
+
+    async def main() -> None:
+        async with serving(Made(), server_context()) as address:
+            try:  # pytest.raises would keep the exception, and make a cycle of its own
+                await connect(address, {"server_hostname": "localhost"})
+            except ssl.SSLCertVerificationError:
+                pass
+            else:
+                pytest.fail("the certificate was taken")
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main())
+        assert [reference() for reference in gone] == [None]
+    finally:
+        gc.enable()

@@ -414,3 +414,46 @@ def test_debug_mode_shows_arguments_and_origin(loop: asyncio.AbstractEventLoop, 
     text = repr(schedule(print, "an argument"))
     assert "'an argument'" in text
     assert f"created at {__file__}:" in text
+
+
+# ----------------------------------------------------------------- as asyncio's --
+
+
+def test_timers_are_sorted_by_when_they_are_due(loop: asyncio.AbstractEventLoop) -> None:
+    late, soon, later = (loop.call_at(loop.time() + delay, int) for delay in (200, 100, 300))
+    assert sorted([late, soon, later]) == [soon, late, later]
+    assert soon < late <= later
+    assert later > late >= soon
+    assert not soon > late
+    assert not soon >= late
+
+
+def test_timers_are_equal_when_they_do_the_same_at_the_same_time(loop: asyncio.AbstractEventLoop) -> None:
+    when = loop.time() + 100
+    one, same = loop.call_at(when, int, "1"), loop.call_at(when, int, "1")
+    assert one == same and one <= same and one >= same
+    assert hash(one) == hash(same)
+    assert one != loop.call_at(when, int, "2")
+    assert one != loop.call_at(when, str, "1")
+    assert one != loop.call_at(when + 1, int, "1")
+    same.cancel()
+    assert one != same
+    assert one != object()
+
+
+def test_a_timer_is_not_compared_with_anything_else(loop: asyncio.AbstractEventLoop) -> None:
+    timer: Any = loop.call_later(100, int)
+    for other in (loop.call_soon(int), 1, None):
+        with pytest.raises(TypeError):
+            assert timer < other
+        with pytest.raises(TypeError):
+            assert timer >= other
+
+
+def test_what_tools_read_from_a_handle(loop: asyncio.AbstractEventLoop) -> None:
+    context = contextvars.copy_context()
+    timer: Any = loop.call_at(loop.time() + 100, int, "1", context=context)
+    assert (timer._callback, timer._args, timer._context) == (int, ("1",), context)
+    assert (timer._cancelled, timer._scheduled, timer._when) == (False, True, timer.when())
+    timer.cancel()
+    assert (timer._callback, timer._args, timer._cancelled) == (None, None, True)
