@@ -42,6 +42,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
 #endif
@@ -212,7 +213,8 @@ static inline int pl_send_many(int fd, pl_mmsghdr *messages, int count, int *err
 
 /* Several UDP datagrams of one size to one address as a single message, which Linux (4.18) cuts up
  * as late as it can.  An older kernel, and a socket that is not UDP's, would send them in one
- * piece: hence the question before the first. */
+ * piece: hence the question before the first.  Distributions have brought the option to kernels
+ * before 5.0, not always with all that it needs: those are not asked. */
 #if defined(__linux__) && !defined(PINLOOP_PLAIN_DATAGRAMS)
 #define PL_UDP_LEVEL 17
 #define PL_UDP_SEGMENT 103
@@ -220,6 +222,8 @@ static inline int pl_send_many(int fd, pl_mmsghdr *messages, int count, int *err
 static inline int pl_can_segment(int fd) {
     int value;
     socklen_t size = sizeof value;
+    struct utsname kernel;
+    if (uname(&kernel) < 0 || atoi(kernel.release) < 5) return 0;
     return getsockopt(fd, PL_UDP_LEVEL, PL_UDP_SEGMENT, &value, &size) == 0;
 }
 static inline void pl_set_segment(struct msghdr *message, void *room, size_t segment) {
