@@ -5,8 +5,8 @@
 
 Each cell runs twice in fresh processes, with a small and a large count; start-up, imports and warm-up are in
 both, so the difference is the operations alone. System calls count as the few instructions that enter them.
-Beside the scheduler cells there is `socketpair-echo`: two Protocols that send 1 KiB to and fro, per message
-received.
+Beside the scheduler cells there are `socketpair-echo` and `tcp-sock-echo`: two Protocols, or two tasks with
+`sock_recv` and `sock_sendall`, that send 1 KiB to and fro, per message received.
 """
 
 from __future__ import annotations
@@ -70,6 +70,27 @@ async def socketpair_echo(n: int) -> int:
     await done
     for transport in transports:
         transport.close()
+    return n
+
+
+@cells.cell("tcp-sock-echo", "sock_recv/sendall, per message")
+async def tcp_sock_echo(n: int) -> int:
+    """Two tasks on one loop, at the two ends of a TCP connection."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+
+    async def play(end: socket.socket, serves: bool) -> None:
+        with end:
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if serves:
+                await loop.sock_sendall(end, MESSAGE)
+            for _ in range(n // 2):
+                await loop.sock_sendall(end, await loop.sock_recv(end, 65536))
+
+    await asyncio.gather(play(near, serves=True), play(far, serves=False))
     return n
 
 

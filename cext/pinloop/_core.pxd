@@ -277,6 +277,7 @@ cdef class SocketCall:
     cdef SocketOperation operation
     cdef CallState state
     cdef uint32_t direction      # EV_READ or EV_WRITE
+    cdef bint woken              # its future was completed
     cdef bint native             # a plain socket.socket, whose fd we may use ourselves
     cdef int file                # of SOCK_SENDFILE: the fd to read from
     cdef int64_t offset          # and where in it
@@ -692,6 +693,7 @@ cdef class SocketCalls(Reactor):
 
 
 cdef class Loop(SocketCalls):
+    cdef dict future_keywords    # {"loop": self} while it runs: what a future is made with
     cdef char* scratch           # where small reads land before they become bytes
     cdef ReceiveBuffers buffers  # these two: made for the first datagram transport
     cdef AddressCache addresses

@@ -18,6 +18,7 @@ cdef extern from "compat.h":
     PyObject* pl_take_exception()
     PyObject** tuple_items "pl_tuple_items"(PyObject* tuple)
     bint pl_only_reference(PyObject* o)
+    object pl_make(PyTypeObject* type, PyObject* args, PyObject* kwargs)
     void pl_set_am_send(PyTypeObject* type, void* function)
     const int PYGEN_RETURN, PYGEN_ERROR, PYGEN_NEXT
     PyTypeObject* pl_type "Py_TYPE"(PyObject* o)

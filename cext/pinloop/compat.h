@@ -393,6 +393,13 @@ static inline PyObject *pl_take_exception(void) {
 }
 #endif
 
+/* Calls a type as Python would, without making a tuple and a dict for it; a new reference or NULL. */
+static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    PyObject *made = type->tp_new(type, args, kwargs);
+    if (made != NULL && type->tp_init(made, args, kwargs) < 0) Py_CLEAR(made);
+    return made;
+}
+
 /* What an awaitable needs to hand a result over without a StopIteration. */
 #define pl_set_am_send(type, function) ((type)->tp_as_async->am_send = (sendfunc)(function))
 

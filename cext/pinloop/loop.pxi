@@ -43,11 +43,13 @@ cdef class Loop(SocketCalls):
             raise RuntimeError("This event loop is already running")
         self._check_closed()
         self.thread_id = PyThread_get_thread_ident()
+        self.future_keywords = {"loop": self}
         try:
             self.run_until_stopped()
         finally:
             self.stopping = False
             self.thread_id = 0
+            self.future_keywords = None      # a cycle, while it is there
 
     def _close(self):
         """Drop what is scheduled and watched; the kernel objects go back."""
@@ -108,7 +110,7 @@ cdef class Loop(SocketCalls):
 
     def create_future(self):
         """A new asyncio.Future of this loop."""
-        return Future(loop=self)
+        return make_future(self)
 
     def create_task(self, coro, **kwargs):
         """Schedule coroutine `coro` and return its Task.
@@ -242,6 +244,12 @@ cdef class Loop(SocketCalls):
     def __repr__(self):
         return (f"<{type(self).__name__} running={self.is_running()} closed={self.closed} debug={self.debug} "
                 f"poller={self.poller.name if self.poller is not None else None}>")
+
+
+cdef inline object make_future(Loop loop):
+    if loop.future_keywords is None:
+        return Future(loop=loop)
+    return pl_make(<PyTypeObject*>Future, <PyObject*>(), <PyObject*>loop.future_keywords)
 
 
 cdef bint is_coroutine_function(object callback) noexcept:

@@ -187,16 +187,21 @@ cdef class SocketCall:
             watcher.join(self)
         if self.operation == SOCK_SENDFILE:
             watcher.listen_anew()
-        self.future = Future(loop=self.loop)
+        self.future = make_future(self.loop)
         self.future._asyncio_future_blocking = True
+        self.woken = False
         self.state = CALL_WAITING
         return 0
 
     cdef int wake(self) except -1:
         """Let the task resume, unless it is about to anyway."""
         cdef object future = self.future
-        if future is not None and not future.done():
-            future.set_result(None)
+        if future is not None and not self.woken:
+            self.woken = True
+            try:
+                future.set_result(None)
+            except asyncio.InvalidStateError:
+                pass          # cancelled
         return 0
 
     cdef int finish(self) except -1:
