@@ -241,7 +241,6 @@ cdef class SocketWatcher(CallbackWatcher):
     cdef bint trusts_short       # a short read or write means EAGAIN is next
     cdef bint large_reads        # as for a StreamTransport
 
-    cdef int ignore(self, uint32_t told) except -1
     cdef int own(self, object sock) except -1
     cdef int disown(self) except -1
     cdef bint is_alive(self) except -1

@@ -144,9 +144,10 @@ cdef class SocketCall:
         self.state = CALL_RUNNING
         self.future = None
         fd = fileno_of(self)
-        if self.watcher is not None and self.watcher.fd != fd:
-            self.watcher.leave(self)       # closed meanwhile, or the number went to another
         watcher = self.watcher
+        if watcher is not None and (fd < 0 or watcher.fd != fd):
+            watcher.leave(self)    # closed meanwhile, or the number went to another
+            watcher = None
         if watcher is None:
             watcher = shared_watcher(self.loop, fd, self.sock)
         if not untried and (watcher is None or watcher.may_try(self)):
@@ -206,9 +207,10 @@ cdef class SocketCall:
 
     cdef int finish(self) except -1:
         """It is over, one way or another."""
+        cdef SocketWatcher watcher = self.watcher    # held: this may be the last reference
         self.state = CALL_DONE
-        if self.watcher is not None:
-            self.watcher.leave(self)
+        if watcher is not None:
+            watcher.leave(self)
         self.future = None
         self.sock = self.argument = self.extra = None
         return 0

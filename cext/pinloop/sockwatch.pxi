@@ -27,6 +27,7 @@ cdef class SocketWatcher(CallbackWatcher):
     cdef int on_ready(self, uint32_t mask) except -1:
         cdef uint32_t told = mask & (EV_READ | EV_WRITE)
         cdef uint32_t before = self.ready
+        cdef uint32_t idle
         if mask & EV_OTHER:
             self.trusts_short = False
         self.ready |= told
@@ -36,18 +37,14 @@ cdef class SocketWatcher(CallbackWatcher):
             self.first_writer.wake()
         if self.reader is not None or self.writer is not None:
             return CallbackWatcher.on_ready(self, mask)
-        if told & before & self.kept:
-            return self.ignore(told & before)
-        return 0
-
-    cdef int ignore(self, uint32_t told) except -1:
-        """Stop listening for what was told before and that nobody has asked for since."""
+        # What was told before, and nobody has asked for since, is listened for no longer.  Room
+        # to write is told along with each arrival, which costs nothing.
+        idle = told & before & self.kept & ~self.awaited()
         if told & EV_READ:
-            told = EV_READ      # room to write is told along with each arrival: that costs nothing
-        told &= ~self.awaited()
-        if not told:
+            idle &= EV_READ
+        if not idle:
             return 0
-        self.kept &= ~told
+        self.kept &= ~idle
         return self.settle_callbacks()
 
     # ------------------------------------------------------------- whose it is --
