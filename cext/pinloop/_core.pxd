@@ -2,8 +2,8 @@
 #
 # Lifetimes.  A reactor owns the ready ring, the timer heap, the inbox and a table
 # of watchers by fd.  Each holds strong references, released when the entry leaves.
-# Four calls go up the floors, and no others: Runnable.run, Watcher.on_ready,
-# Watcher.evicted and Reactor.report.
+# Five calls go up the floors, and no others: Runnable.run, Watcher.on_ready,
+# Watcher.gives_way, Watcher.evicted and Reactor.report.
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
@@ -79,6 +79,7 @@ cdef class Watcher(Runnable):
     cdef uint32_t interest       # the mask the poller holds for it; 0: not registered
 
     cdef int on_ready(self, uint32_t mask) except -1
+    cdef bint gives_way(self) noexcept
     cdef int evicted(self) except -1
 
 

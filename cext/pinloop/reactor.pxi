@@ -21,6 +21,10 @@ cdef class Watcher(Runnable):
     cdef int on_ready(self, uint32_t mask) except -1:
         raise NotImplementedError(f"{type(self).__name__}.on_ready")
 
+    cdef bint gives_way(self) noexcept:
+        """Whether another watcher may take over its fd while it is registered."""
+        return False
+
     cdef int evicted(self) except -1:
         """The fd's number is another's now."""
         return 0
@@ -412,11 +416,14 @@ cdef class Reactor:
         try:
             self.poller.add(watcher.fd, mask, generation)
         except FileExistsError:
-            if slot != NULL and slot.watcher != NULL:
+            if slot == NULL or slot.watcher == NULL:
+                # The same open file was here before, and closed with a duplicate left.
+                self.orphaned(watcher.fd)
+            elif (<Watcher>slot.watcher).gives_way():
+                self.settle(<Watcher>slot.watcher, 0)
+            else:
                 raise RuntimeError(
                     f"File descriptor {watcher.fd} is used by {<object>slot.watcher!r}") from None
-            # The same open file was here before, and closed with a duplicate left.
-            self.orphaned(watcher.fd)
             self.poller.add(watcher.fd, mask, generation)
         return 0
 

@@ -79,6 +79,9 @@ cdef class SocketWatcher(CallbackWatcher):
                 return True
         return False
 
+    cdef bint gives_way(self) noexcept:
+        return self.reader is None and self.writer is None
+
     cdef int evicted(self) except -1:
         """The number is another's: each call that waits is woken to find out."""
         cdef SocketCall call
