@@ -84,7 +84,7 @@ class _Blocks:
         return self._buffer[: await _read(self._loop, self._file, self._buffer[:room])]
 
     def finish(self) -> None:
-        if self.sent and hasattr(self._file, "seek"):
+        if hasattr(self._file, "seek"):
             self._file.seek(self._offset + self.sent)
 
 
@@ -131,8 +131,11 @@ async def _sock_fallback(
     blocks = _Blocks(loop, file, offset, count, _BLOCK)
     try:
         while block := await blocks.next():
-            await loop.sock_sendall(sock, block)
-            blocks.sent += len(block)
+            call: Any = _core.Loop.sock_sendall(loop, sock, block)
+            try:
+                await call
+            finally:
+                blocks.sent += call.bytes_sent
         return blocks.sent
     finally:
         blocks.finish()
