@@ -222,6 +222,7 @@ cdef class TimerHandle(Handle):
 
 cdef class CallbackWatcher(Watcher):
     """add_reader / add_writer: one fd, up to two callbacks."""
+    cdef object fileobj          # what the fd was given as; once closed, it is known by nothing else
     cdef Handle reader
     cdef Handle writer
 

@@ -39,6 +39,19 @@ cdef int as_fd(object fileobj) except -1:
     return fd
 
 
+cdef int registered_fd(Reactor reactor, object fileobj) except -1:
+    """As `as_fd`; also for an object that was closed with its callbacks still registered."""
+    cdef int fd
+    try:
+        return as_fd(fileobj)
+    except ValueError:
+        for fd in range(reactor.slot_count):
+            current = reactor.watcher_at(fd)
+            if isinstance(current, CallbackWatcher) and (<CallbackWatcher>current).fileobj is fileobj:
+                return fd
+        raise
+
+
 cdef CallbackWatcher callback_watcher(Reactor reactor, int fd):
     """The watcher of `fd` for callbacks, a new one if there is none; RuntimeError if a transport has it."""
     cdef Watcher current = reactor.watcher_at(fd)
@@ -57,6 +70,8 @@ cdef int set_callback(Reactor reactor, object fileobj, Handle handle, bint writi
     """Make `handle` the callback of an fd for reading or for writing, cancelling the one before."""
     cdef CallbackWatcher watcher = callback_watcher(reactor, as_fd(fileobj))
     cdef Handle previous = watcher.writer if writing else watcher.reader
+    if watcher.fileobj is None:
+        watcher.fileobj = fileobj
     if writing:
         watcher.writer = handle
     else:
@@ -79,7 +94,7 @@ cdef bint drop_callback_of(Reactor reactor, object fileobj, bint writing) except
     cdef Watcher current
     cdef CallbackWatcher watcher
     cdef Handle previous
-    cdef int fd = as_fd(fileobj)
+    cdef int fd = registered_fd(reactor, fileobj)
     current = reactor.watcher_at(fd)
     if current is None:
         return False

@@ -142,3 +142,20 @@ def test_the_writing_end_of_a_pipe_has_no_reading_to_pause(run: Run) -> None:
             await asyncio.sleep(0)
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_callbacks_of_a_closed_socket_are_found_by_the_socket(
+    loop: asyncio.AbstractEventLoop, kind: str
+) -> None:
+    add, remove = getattr(loop, f"add_{kind}"), getattr(loop, f"remove_{kind}")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        add(theirs, print)
+        add(ours, print)
+        ours.close()
+        assert remove(ours) is True
+        with pytest.raises(ValueError):
+            remove(ours)
+        assert remove(theirs) is True
+        assert remove(theirs) is False
