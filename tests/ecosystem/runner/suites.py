@@ -71,6 +71,7 @@ SUITES = (
             "aiodns",
             "blockbuster",
             "Brotli",
+            "coverage",
             "freezegun",
             "gunicorn",
             "isal; python_version < '3.14'",
@@ -105,7 +106,11 @@ SUITES = (
         ),
         arguments=("-m", "not network"),
         remove=("src",),
-        deselect=NOT_TRIO,
+        deselect={
+            **NOT_TRIO,
+            "tests/test_to_thread.py::test_asyncio_run_does_not_leak_event_loop": "a race with a worker thread that"
+            " still holds the loop: 3 in 10 fail on asyncio too, and more the sooner a loop is closed",
+        },
     ),
     Suite(
         name="asyncpg",

@@ -62,6 +62,31 @@ def put_in_place() -> None:
         uvloop.EventLoopPolicy = policy
 
 
+# What blockbuster lets asyncio's own files do, and where pinloop does the same.
+MAY_BLOCK = {
+    "os.read": ("pinloop/_subprocess.py", {"_start"}),
+    "os.stat": ("pinloop/_unix.py", {"__init__", "close", "create_unix_server"}),
+    "os.unlink": ("pinloop/_unix.py", {"close", "create_unix_server"}),
+    "threading.Lock.acquire": ("pinloop/_loop.py", {"shutdown_default_executor"}),
+}
+
+
+def tell_blockbuster() -> None:
+    """blockbuster fails a test that blocks, except in places known to it: pinloop's are made known."""
+    try:
+        from blockbuster import BlockBuster
+    except ImportError:
+        return
+    original = BlockBuster.__init__
+
+    def telling(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        for name, (file, functions) in MAY_BLOCK.items():
+            self.functions[name].can_block_in(file, functions)
+
+    BlockBuster.__init__ = telling
+
+
 put_in_place()
 
 

@@ -26,6 +26,7 @@ import pytest
 from loop_in_place import ORDERS, made, process
 
 loop_in_place.is_pytest = True
+loop_in_place.tell_blockbuster()
 
 
 def unique(names: list[str]) -> Iterator[str]:
