@@ -84,7 +84,7 @@ def install_wheel(python: Path, stamp: Path, wheel: Path) -> None:
 def tree(suite: Suite, folder: Path, python: Path) -> Path:
     """The suite's source tree, unpacked."""
     where, stamp = folder / "tree", folder / "tree.stamp"
-    text = repr((suite.version, suite.source, suite.remove, suite.ini))
+    text = repr((suite.version, suite.source, suite.remove, suite.files))
     if stamp.exists() and stamp.read_text() == text:
         return where
     for old in (where, folder / "source"):
@@ -101,8 +101,8 @@ def tree(suite: Suite, folder: Path, python: Path) -> Path:
     for name in suite.remove:
         path = where / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if suite.ini is not None:
-        (where / "pytest.ini").write_text(f"[pytest]\n{suite.ini}")
+    for name, content in suite.files.items():
+        (where / name).write_text(content)
     stamp.write_text(text)
     return where
 

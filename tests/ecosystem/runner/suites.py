@@ -37,8 +37,8 @@ class Suite:
     environment: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     """Folders and files of the tree taken away: they would be imported in place of what is installed."""
-    ini: str | None = None
-    """What a pytest.ini at the root of the tree says, where upstream does not run its tests with pytest."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files put at the root of the tree, where upstream does not run its tests with pytest: what they say."""
     deselect: Mapping[str, str] = field(default_factory=dict)
     """Patterns (fnmatch) of names of tests, and why these are left out."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +53,24 @@ class Suite:
 
 
 NOT_TRIO = {"*[[]trio*": "trio's loop, not asyncio's", "*-trio*": "trio's loop, not asyncio's"}
+
+# Two fifths of aiohttp's tests: of parsers and of what holds data. They run no loop.
+AIOHTTP_WITHOUT_LOOP = (
+    "circular_imports",
+    "client_fingerprint",
+    "compression_utils",
+    "cookie_helpers",
+    "cookiejar",
+    "http_exceptions",
+    "http_parser",
+    "imports",
+    "multipart_helpers",
+    "route_def",
+    "urldispatch",
+    "web_exceptions",
+    "web_log",
+    "websocket_parser",
+)
 
 SUITES = (
     Suite(
@@ -212,8 +230,13 @@ SUITES = (
         # Its tests are part of the package; the installed one is made from the source distribution too.
         requirements=("--no-binary=tornado", "tornado=={version}", "pycurl"),
         tests=("--pyargs", "tornado.test"),
+        arguments=("-p", "as_runtests"),
         remove=("tornado",),
-        ini="python_files = *_test.py\n",
+        files={
+            "pytest.ini": "[pytest]\npython_files = *_test.py\n",
+            # tornado.test.runtests sets this: each test asserts that nothing is logged.
+            "as_runtests.py": "import logging\nlogging.getLogger('tornado.access').setLevel(50)\n",
+        },
     ),
     Suite(
         name="uvicorn",
@@ -269,7 +292,7 @@ SUITES = (
         requirements=("websockets=={version}", "python-socks[asyncio]", "werkzeug"),
         tests=("tests/asyncio", "tests/legacy"),
         remove=("src",),
-        ini="",
+        files={"pytest.ini": "[pytest]\n"},
         environment={"WEBSOCKETS_TESTS_TIMEOUT_FACTOR": "10"},
         deselect={
             "*ConnectionTests::test_local_address": "it patches the class asyncio.BaseTransport",
