@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -296,6 +297,29 @@ def test_a_loop_closed_with_a_child_running(loop: asyncio.AbstractEventLoop) -> 
     for file in (popen.stdin, popen.stdout, popen.stderr):
         file.close()
     del protocol.transport
+
+
+@only_pinloop  # asyncio takes the pipes out of the poll that parent and child share
+@pytest.mark.parametrize("how", ["close", "collect"])
+def test_a_fork_leaves_the_children_of_its_parent_alone(loop: asyncio.AbstractEventLoop, how: str) -> None:
+    transport, protocol = loop.run_until_complete(start("read line; exit 5"))
+    fork = os.fork()
+    if fork == 0:
+        try:
+            if how == "close":
+                transport.close()
+            else:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    transport.__del__()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(fork, 0)[1] == 0
+    transport.get_pipe_transport(0).write(b"\n")
+    loop.run_until_complete(protocol.lost)
+    assert transport.get_returncode() == 5
+    transport.close()
 
 
 # ------------------------------------------------------------------- who else is told --
