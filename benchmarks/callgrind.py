@@ -6,7 +6,8 @@
 Each cell runs twice in fresh processes, with a small and a large count; start-up, imports and warm-up are in
 both, so the difference is the operations alone. System calls count as the few instructions that enter them.
 Beside the scheduler cells there are `socketpair-echo` and `tcp-sock-echo`: two Protocols, or two tasks with
-`sock_recv` and `sock_sendall`, that send 1 KiB to and fro, per message received.
+`sock_recv` and `sock_sendall`, that send 1 KiB to and fro; and `udp-window`: two datagram endpoints with 16
+datagrams of 1 KiB under way. All are counted per message received.
 """
 
 from __future__ import annotations
@@ -91,6 +92,43 @@ async def tcp_sock_echo(n: int) -> int:
                 await loop.sock_sendall(end, await loop.sock_recv(end, 65536))
 
     await asyncio.gather(play(near, serves=True), play(far, serves=False))
+    return n
+
+
+class Bouncing(asyncio.DatagramProtocol):
+    """Sends each datagram back to where it came from until *n* have come in on this end."""
+
+    def __init__(self, n: int, done: asyncio.Future[None]) -> None:
+        self.left, self.done = n, done
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Return it."""
+        self.left -= 1
+        if self.left > 0:
+            self.transport.sendto(data, addr)
+        elif not self.done.done():
+            self.done.set_result(None)
+
+
+@cells.cell("udp-window", "UDP, window of 16, per datagram")
+async def udp_window(n: int) -> int:
+    """Two endpoints on one loop, 16 datagrams between them."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    made = [
+        await loop.create_datagram_endpoint(lambda: Bouncing(n // 2, done), ("127.0.0.1", 0))
+        for _ in range(2)
+    ]
+    near, far = (transport for transport, _ in made)
+    for _ in range(16):
+        near.sendto(MESSAGE, far.get_extra_info("sockname"))
+    await done
+    near.close()
+    far.close()
     return n
 
 
