@@ -147,7 +147,6 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         super().__init__({"subprocess": popen})
         self._loop = loop
         self._protocol = protocol
-        self._popen = popen
         self._pid = popen.pid
         self._returncode: int | None = None
         self._closed = False
@@ -157,6 +156,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._untold: list[tuple[Any, ...]] | None = []  # what came before connection_made
         self._context = contextvars.copy_context()
         self._watcher = watch_exit(loop, popen.pid, self._exited, self._context)
+        self._popen = popen  # ours to end from now on
 
     async def _connect_pipes(self, popen: subprocess.Popen[bytes]) -> None:
         loop = self._loop

@@ -1,6 +1,7 @@
 """Many children at once, several threads' loops at once: no status lost, no zombie, no descriptor left."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -182,6 +183,25 @@ def test_close_without_pidfds(no_pidfd: None, run: Run) -> None:
             assert await transport._wait() == status
 
     run(main())
+
+
+@only_pinloop
+def test_a_child_that_no_thread_can_wait_for_is_not_left_behind(
+    no_pidfd: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        monkeypatch.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await asyncio.create_subprocess_exec("sleep", "1000", stdin=PIPE, stdout=PIPE)
+
+    before = children()
+    run(main())
+    monkeypatch.undo()
+    gc.collect()
+    assert children() == before
 
 
 @only_pinloop
