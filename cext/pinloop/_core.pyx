@@ -28,6 +28,7 @@ include "sendfile.pxi"       # a file through a transport
 include "tls_engine.pxi"     # TLS without sockets
 include "tls_io.pxi"         # what flows through a TLS transport
 include "tls.pxi"            # TLS transports
+include "tls_records.pxi"    # ... on top of others
 include "listener.pxi"       # accepting
 include "parcels.pxi"        # what a datagram transport has still to send
 include "datagram_read.pxi"  # the two halves of a datagram transport
