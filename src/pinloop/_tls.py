@@ -123,6 +123,7 @@ async def start_tls(
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     shaken = loop.create_future()
     early = _read_ahead_of(protocol) if server_side else b""
+    upper: Any
     upper, records = _core.tls_transport(
         loop, protocol, config, server_hostname, server_side, shaken, announces=False, early=early
     )
