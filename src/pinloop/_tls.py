@@ -123,11 +123,11 @@ async def start_tls(
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     shaken = loop.create_future()
     early = _read_ahead_of(protocol) if server_side else b""
-    upper: Any
+    upper: asyncio.Transport
     upper, records = _core.tls_transport(
         loop, protocol, config, server_hostname, server_side, shaken, announces=False, early=early
     )
-    upper._take_over(transport)
+    upper._take_over(transport)  # type: ignore[attr-defined]
     # Nothing may arrive before the handshake has begun.
     transport.pause_reading()
     transport.set_protocol(records)
