@@ -21,6 +21,13 @@ def tests(session: nox.Session, version: str) -> None:
 
 
 @nox.session
+@nox.parametrize("version", PYTHONS)
+def conformance(session: nox.Session, version: str) -> None:
+    """CPython's own asyncio tests on one Python."""
+    make(session, "conformance", version)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     make(session, "ruff")
     make(session, "cython-lint")
