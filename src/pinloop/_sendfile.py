@@ -15,8 +15,8 @@ from . import _core
 if TYPE_CHECKING:
     from ._endpoints import Endpoints
 
-_BLOCK = 256 * 1024  # bytes read at a time for a socket
-_TRANSPORT_BLOCK = 64 * 1024  # and for a transport, whose default high-water mark this is
+_BLOCK = 256 * 1024  # bytes read at a time
+_WRITE = 16 * 1024  # bytes written to a transport at a time: little is counted as sent that is not
 
 # ----------------------------------------------------------------- checks --
 
@@ -67,10 +67,10 @@ async def _read(loop: Endpoints, file: Any, view: memoryview) -> int:
 class _Blocks:
     """The parts of a file, one after the other; keeps the file's position at what was sent."""
 
-    def __init__(self, loop: Endpoints, file: Any, offset: int, count: int | None, size: int) -> None:
+    def __init__(self, loop: Endpoints, file: Any, offset: int, count: int | None) -> None:
         self.sent = 0
         self._loop, self._file, self._offset, self._count = loop, file, offset, count
-        self._buffer = memoryview(bytearray(min(count or size, size)))
+        self._buffer = memoryview(bytearray(min(count or _BLOCK, _BLOCK)))
         if hasattr(file, "seek"):
             file.seek(offset)
 
@@ -128,7 +128,7 @@ async def sock_native(
 async def _sock_fallback(
     loop: Endpoints, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
 ) -> int:
-    blocks = _Blocks(loop, file, offset, count, _BLOCK)
+    blocks = _Blocks(loop, file, offset, count)
     try:
         while block := await blocks.next():
             call: Any = _core.Loop.sock_sendall(loop, sock, block)
@@ -205,15 +205,17 @@ async def transport_native(
 async def _transport_fallback(
     loop: Endpoints, transport: Any, file: IO[bytes], offset: int, count: int | None
 ) -> int:
-    blocks = _Blocks(loop, file, offset, count, _TRANSPORT_BLOCK)
+    blocks = _Blocks(loop, file, offset, count)
     stand_in = _StandIn(loop, transport)
     try:
         await stand_in.drain()
         while block := await blocks.next():
-            stand_in.check()
-            transport.write(block)
-            await stand_in.drain()
-            blocks.sent += len(block)
+            for start in range(0, len(block), _WRITE):
+                piece = block[start : start + _WRITE]
+                stand_in.check()
+                transport.write(piece)
+                blocks.sent += len(piece)
+                await stand_in.drain()
         return blocks.sent
     finally:
         blocks.finish()

@@ -414,7 +414,8 @@ def test_a_socket_object_at_the_same_address_is_another(loop: Loop) -> None:
         near.close()
         far.close()
         del near, far
-    assert len(seen) < 50  # or this has not tested what it says
+    if len(seen) == 50:
+        pytest.skip("the allocator gave no address a second time, as under ASan")
 
 
 def test_a_detached_number_is_its_next_owners(loop: Loop) -> None:
