@@ -79,6 +79,14 @@ cdef class Transport(Watcher):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        high, low = operator.index(high), operator.index(low)
-        self.high, self.low = high, low
+        self.high, self.low = whole_bytes(high), whole_bytes(low)
         return 0
+
+
+cdef object MOST_BYTES = sys.maxsize
+
+cdef size_t whole_bytes(object limit) except? 0:
+    """A limit as a number of bytes: no buffer outgrows an infinite one, nor half a byte."""
+    if limit >= MOST_BYTES:
+        return MOST_BYTES
+    return int(limit) if isinstance(limit, float) else operator.index(limit)

@@ -62,7 +62,7 @@ async def create_datagram_endpoint(
     waiter = loop.create_future()
     try:
         sock.setblocking(False)
-        protocol = protocol_factory()
+        protocol = _network.make_protocol(protocol_factory)
         transport = _core.datagram_transport(loop, sock, protocol, only_address, waiter)
     except BaseException:
         sock.close()

@@ -107,13 +107,19 @@ async def resolve(
 ) -> list[AddressInfo]:
     """The socket addresses of (host, port), or of (host, port, flow info, scope id).
 
-    Raises OSError if there are none.
+    Raises OSError if there are none, OverflowError for a port that there cannot be.
     """
     host, port = address[:2]
+    if isinstance(port, int) and not 0 <= port <= 65535 and is_literal(host):
+        # getaddrinfo would take the lower 16 bits, and that is another port.
+        raise OverflowError(f"port must be 0-65535, not {port}")
     found = literal_address(host, port, family, type, proto, flags)
     if found is not None:
         # An IPv6 address is told by its scope as well: a link-local one means nothing without.
-        return [(*info[:4], info[4][:2] + tuple(address[2:]) + info[4][len(address) :]) for info in found]
+        (info,) = found
+        if info[0] == socket.AF_INET6:
+            return [(*info[:4], info[4][:2] + tuple(address[2:]) + info[4][len(address) :])]
+        return found
     infos = await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
     if not infos:
         raise OSError(f"getaddrinfo({host!r}) returned empty list")
@@ -362,6 +368,8 @@ async def connect_accepted_socket(
     """See Loop.connect_accepted_socket."""
     check_stream_socket(sock)
     _core.refuse_tls_socket(sock)
+    if ssl is True:
+        raise ValueError("the server's side of TLS needs an SSLContext with a certificate, not ssl=True")
     tls = _tls.server_config(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     return await adopt_socket(loop, sock, protocol_factory, tls, server_side=True)
 
@@ -383,7 +391,7 @@ async def adopt_socket(
     try:
         sock.setblocking(False)
         set_nodelay(sock)
-        protocol = protocol_factory()
+        protocol = make_protocol(protocol_factory)
         waiter = loop.create_future()
         if tls is None:
             transport = _core.stream_transport(loop, sock, protocol, waiter)
@@ -400,6 +408,13 @@ async def adopt_socket(
     finally:
         del waiter  # it may hold an exception, whose traceback holds this frame
     return transport, protocol
+
+
+def make_protocol(protocol_factory: ProtocolFactory) -> Any:
+    """A protocol.  Raises AttributeError for what is none, which else a later callback would find out."""
+    protocol = protocol_factory()
+    _ = protocol.connection_made
+    return protocol
 
 
 async def until_made(transport: Any, waiter: asyncio.Future[None]) -> None:

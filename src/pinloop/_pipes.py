@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _core
-from ._network import until_made
+from ._network import make_protocol, until_made
 
 if TYPE_CHECKING:
     from ._endpoints import Endpoints, ProtocolFactory
@@ -37,7 +37,7 @@ async def _connect(
     make: Callable[..., Transport],
     direction: str,
 ) -> tuple[Transport, Any]:
-    protocol = protocol_factory()
+    protocol = make_protocol(protocol_factory)
     waiter = loop.create_future()
     transport = make(loop, pipe, protocol, waiter)
     await until_made(transport, waiter)

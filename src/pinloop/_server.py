@@ -130,7 +130,12 @@ class Server(asyncio.AbstractServer):
             transport.abort()
 
     async def start_serving(self) -> None:
-        """Accept connections from now on.  Does nothing if it does already."""
+        """Accept connections from now on.  Does nothing if it does already.
+
+        Raises RuntimeError once it is closed.
+        """
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
         self._start_serving()
         await asyncio.sleep(0)  # as asyncio: a first connection may be accepted before this returns
 
@@ -200,6 +205,7 @@ async def create_server(
     if sock is not None:
         if host is not None or port is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
+        _core.refuse_tls_socket(sock)
         _network.check_stream_socket(sock)
         sockets = [sock]
     elif host is None and port is None:
