@@ -12,8 +12,8 @@ from .suites import Suite
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 BEGIN, END = "<!-- results: written by the runner -->", "<!-- end of results -->"
 HEAD = (
-    "| suite | version | Python | pass on asyncio | of these on pinloop | differ | flaky on asyncio |\n"
-    "|---|---|---|---|---|---|---|\n"
+    "| suite | version | Python | pass on asyncio | of them on pinloop | differ | unsteady | flaky on asyncio |\n"
+    "|---|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -42,9 +42,7 @@ def details(verdict: Verdict) -> str:
         lines += [f"    {name}" for name in names]
         lines.append(indented(verdict.differ[names[0]]))
     for name, why in verdict.unsteady.items():
-        lines.append(
-            f"  unsteady: {name}: failed once on pinloop, passed twice when run again\n{indented(why)}"
-        )
+        lines.append(f"  unsteady: {name}: failed on pinloop, passed there when run again\n{indented(why)}")
     for name in verdict.flaky:
         lines.append(f"  flaky: {name}: failed on asyncio too when run again; not counted")
     return "\n".join(lines)
@@ -70,6 +68,7 @@ def row(suite: Suite, verdict: Verdict) -> tuple[str, ...]:
         str(len(passed)),
         str(len(passed) - len(verdict.differ) - len(verdict.flaky)),
         str(len(verdict.differ)),
+        str(len(verdict.unsteady)),
         str(len(verdict.flaky)),
     )
 
