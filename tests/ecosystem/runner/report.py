@@ -12,7 +12,7 @@ from .suites import Suite
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 BEGIN, END = "<!-- results: written by the runner -->", "<!-- end of results -->"
 HEAD = (
-    "| suite | version | Python | pass on asyncio | of them on pinloop | differ | unsteady | flaky on asyncio |\n"
+    "| suite | version | Python | pass on asyncio | and on pinloop | differ | unsteady | flaky on asyncio |\n"
     "|---|---|---|---|---|---|---|---|\n"
 )
 
