@@ -33,6 +33,7 @@ import gc
 import json
 import math
 import os
+import signal
 import sys
 import time
 import unittest
@@ -261,6 +262,8 @@ def main() -> None:
     parser.add_argument("--unskip", action="store_true", help="run what is on the skip list, and only that")
     parser.add_argument("--stdlib", action="store_true", help="run on the stdlib's loop, for comparison")
     options = parser.parse_args()
+    # A shell has its background jobs ignore SIGINT, and tests of Ctrl-C would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
     faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", "600")), exit=True)
     if not options.stdlib:
