@@ -36,6 +36,11 @@ cdef class TlsTransport(Transport):
     def _start_tls_compatible(self):
         return True                   # TLS within TLS
 
+    @property
+    def _protocol_paused(self):
+        # What asyncio's transports call it, and a fallback of sendfile asks for.
+        return bool(self.writing_paused)
+
     def __repr__(self):
         return f"<pinloop.TlsTransport {TLS_STATE_NAMES[<int>self.state]} over {self.lower!r}>"
 

@@ -1,9 +1,12 @@
 """The fixtures of these tests beside those of tests/conftest.py."""
 
 import gc
+import socket
 from collections.abc import Iterator
 
 import pytest
+
+from tests.api.support import tcp_pair
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +16,14 @@ def quick_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(params=[socket.socketpair, tcp_pair], ids=["unix", "tcp"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected non-blocking sockets."""
+    sockets = request.param()
+    for sock in sockets:
+        sock.setblocking(False)
+    yield sockets
+    for sock in sockets:
+        sock.close()

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.api.support import ON_PINLOOP, Recorder, only_pinloop, tcp_pair, turns
+from tests.api.support import ON_PINLOOP, Recorder, only_pinloop, turns
 from tests.conftest import Run
 
 DATA = os.urandom(4096) * 5000  # 20 MB: more than the kernel holds of a connection
@@ -61,16 +61,6 @@ parts = pytest.mark.parametrize(
         (2 * len(DATA), 5, b""),
     ],
 )
-
-
-@pytest.fixture(params=[socket.socketpair, tcp_pair], ids=["unix", "tcp"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    sockets: Pair = request.param()
-    for sock in sockets:
-        sock.setblocking(False)
-    yield sockets
-    for sock in sockets:
-        sock.close()
 
 
 async def receive_all(sock: socket.socket) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.core.datagrams import LOCAL, Maker
-from tests.core.support import Connect, socket_pair, turn
+from tests.core.support import Connect, socket_pair, tcp_pair, turn
 
 collect_ignore_glob = ["test_*.py"] if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio" else []
 
@@ -78,3 +78,13 @@ def full() -> Iterator[socket.socket]:
         sock.bind(str(Path(folder) / "full"))
         sock.setblocking(False)
         yield sock
+
+
+@pytest.fixture(params=[socket_pair, tcp_pair], ids=["unix", "tcp"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets, non-blocking."""
+    near, far = request.param()
+    far.setblocking(False)
+    yield near, far
+    near.close()
+    far.close()
