@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("tests", nargs="*", help="modules, or patterns of module.Class.test (all modules)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="modules at a time (%(default)s)")
     parser.add_argument(
-        "--timeout", type=float, default=600, metavar="S", help="for one module (%(default)s)"
+        "--timeout", type=float, default=300, metavar="S", help="for one module (%(default)s)"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the counts into this file's table")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep each module's output here")

@@ -17,11 +17,12 @@ CPython's own tests of asyncio, run with pinloop's loop in place of the stdlib's
 `make conformance CONFORMANCE_ARGS="--write docs/conformance.md"` on that Python. How the loop gets in there
 is told in [`tests/conformance/child.py`](../tests/conformance/child.py).
 
-A cell is *passed / failed / skipped*. Skipped are the tests that look into the stdlib's own loop, each with
-its reason in [`skip.txt`](../tests/conformance/skip.txt). Not counted are those that leave themselves out,
-being for another platform or wanting something that the machine does not have, nor those that fail on
-asyncio's own loop as well: a test that fails is run once more there, to tell a difference of pinloop's from a
-machine without pseudo-terminals.
+A cell is *passed / failed / skipped*. Skipped are the tests that look into the stdlib's own loop, and a few
+that count on a [difference](compatibility.md) told elsewhere; each has its reason in
+[`skip.txt`](../tests/conformance/skip.txt). Not counted are those that leave themselves out, being for another
+platform or wanting something that the machine does not have, nor those that fail on asyncio's own loop as
+well: a test that fails is run once more there, to tell a difference of pinloop's from a machine without
+pseudo-terminals.
 """
 
 TAIL = """
