@@ -19,10 +19,10 @@ is told in [`tests/conformance/child.py`](../tests/conformance/child.py).
 
 A cell is *passed / failed / skipped*. Skipped are the tests that look into the stdlib's own loop, and a few
 that count on a [difference](compatibility.md) told elsewhere; each has its reason in
-[`skip.txt`](../tests/conformance/skip.txt). Not counted are those that leave themselves out, being for another
-platform or wanting something that the machine does not have, nor those that fail on asyncio's own loop as
-well: a test that fails is run once more there, to tell a difference of pinloop's from a machine without
-pseudo-terminals.
+[`skip.txt`](../tests/conformance/skip.txt). Not counted are those that leave themselves out, being for
+another platform or wanting something that the machine does not have, nor those that fail on asyncio's own
+loop as well: a test that fails is run once more there, to tell a difference of pinloop's from a machine
+without pseudo-terminals.
 """
 
 TAIL = """
