@@ -39,6 +39,7 @@ include "pipe_read.pxi"
 include "pipe_write.pxi"
 include "process.pxi"        # the exit of child processes
 include "sockwatch.pxi"      # the registration that sock_* calls share
+include "sockcall_io.pxi"     # the system calls behind sock_recv & co.
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
 include "typesetup.pxi"      # what is set on types beyond what Cython has words for
