@@ -174,12 +174,14 @@ def test_nothing_is_delivered_after_close(run: Run) -> None:
 @unlike_asyncio("takes data that comes after its close_notify for a fault")
 def test_closing_while_reading_is_paused(run: Run) -> None:
     def talk(peer: BlockingPeer) -> None:
+        peer.read_exactly(2)
         peer.write(bytes(500_000))
         read_and_answer(peer)
 
     async def main() -> None:
         async with peer_does(talk, protocol := Recorder()) as (transport, _):
             transport.pause_reading()
+            transport.write(b"go")
             await asyncio.sleep(0.01)
             transport.close()
             assert await protocol.lost is None
