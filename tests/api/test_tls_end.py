@@ -302,15 +302,18 @@ def test_the_peers_close_notify(run: Run, version: ssl.TLSVersion) -> None:
 
 
 def test_what_is_queued_when_the_peers_close_notify_comes_is_sent(run: Run) -> None:
+    written = threading.Event()
+
     def talk(peer: BlockingPeer) -> bytes:
+        assert written.wait(10)
         peer.close_notify()
-        time.sleep(0.05)
         return peer.read_all()
 
     async def main() -> None:
         data = pattern(5 * MIB)
         async with peer_does(talk, protocol := Recorder()) as (transport, peer):
             transport.write(data)
+            written.set()
             assert await peer == data
             assert await protocol.lost is None
 
