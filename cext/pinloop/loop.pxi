@@ -55,6 +55,8 @@ cdef class Loop(SocketCalls):
         """Drop what is scheduled and watched; the kernel objects go back."""
         self.closed = True
         self.teardown()
+        # A closed loop may wait long for the collector, and these are large.
+        self.buffers = self.addresses = None
 
     def stop(self):
         """Leave `run_forever` after this turn: what is ready, and I/O that waits already, still runs."""
