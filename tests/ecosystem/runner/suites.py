@@ -110,7 +110,7 @@ SUITES = (
         remove=("aiohttp",),
         deselect={
             "*::test_concurrent_close_multiple_tasks*": "it counts turns: the answer comes one sooner",
-            "*::test_start_tls_connection_returns_none": "asyncio's start_tls() returns None where ours raises",
+            "*::test_start_tls_connection_returns_none": "asyncio's start_tls() gives None, ours raises",
             "*::test_tcp_connector_do_not_raise_connector_ssl_error*": "a private attribute of a transport",
         },
         suite_minutes=60,
