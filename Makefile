@@ -184,7 +184,7 @@ ruff: $(LINT)/.ready
 	$(LINT)/bin/ruff format --check
 
 mypy: $(LINT)/.ready
-	$(LINT)/bin/mypy src/pinloop tests/conftest.py wheels/*.py $(wildcard tests/typing)
+	$(LINT)/bin/mypy src/pinloop tests/conftest.py wheels/*.py tests/ecosystem/runner/*.py $(wildcard tests/typing)
 
 # cython-lint looks for pycodestyle in PATH.
 cython-lint: $(LINT)/.ready
