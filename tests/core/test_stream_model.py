@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pinloop
-from tests.core.support import BufferedRecorder, Recorder, run_until, socket_pair, turn
+from tests.core.support import BufferedRecorder, Recorder, run_until, socket_pair, tcp_pair, turn
 
 sizes = st.sampled_from([0, 1, 7, 1000, 20_000, 33_000, 70_000, 150_000])
 ends = st.integers(0, 1)
@@ -72,12 +72,18 @@ class End:
 
 
 @settings(max_examples=400, deadline=None)
-@given(plan=st.lists(steps, max_size=30), ending=finish, first=kinds, second=kinds, small=st.booleans())
+@given(
+    plan=st.lists(steps, max_size=30),
+    ending=finish,
+    first=kinds,
+    second=kinds,
+    sockets=st.sampled_from(["unix", "small unix", "tcp"]),
+)
 def test_a_byte_stream_each_way(
-    plan: list[Any], ending: list[Any], first: type[Recorder], second: type[Recorder], small: bool
+    plan: list[Any], ending: list[Any], first: type[Recorder], second: type[Recorder], sockets: str
 ) -> None:
     loop = pinloop.new_event_loop()
-    pair = socket_pair(4096 if small else None)
+    pair = tcp_pair() if sockets == "tcp" else socket_pair(4096 if sockets == "small unix" else None)
     both = [connect(loop, pair[i], kind, i) for i, kind in enumerate((first, second))]
     try:
         for step in plan:
