@@ -210,6 +210,7 @@ cdef int encrypt_some(TlsTransport self) except -1:
     """One batch: encrypted into the loop's scratch buffer, and sent from there."""
     cdef char* scratch = tls_scratch(self.loop)
     cdef Chunk* chunk = &self.out.chunks[self.out.head]
+    cdef object owner = <object>chunk.owner    # held: a message callback may abort the connection
     cdef const char* data = chunk.data
     cdef size_t size = min(chunk.size, <size_t>TLS_BATCH)
     cdef ssize_t taken
@@ -219,7 +220,7 @@ cdef int encrypt_some(TlsTransport self) except -1:
     taken = self.engine.encrypt(data, size)
     if taken == TLS_WANTS_MORE:
         self.waits_for_peer = True
-    else:
+    elif self.state < TLS_LOST:
         out_consume(&self.out, taken)
     return send_ciphertext(self)
 
