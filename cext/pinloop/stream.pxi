@@ -149,7 +149,10 @@ cdef class StreamTransport(Transport):
             self.want()
 
     def abort(self):
-        """Close at once, dropping what was not sent; `connection_lost(None)` follows."""
+        """Close at once, dropping what the kernel does not take; `connection_lost(None)` follows."""
+        cdef size_t offered
+        if self.in_flush and not self.blocked and self.fd >= 0 and self.state < STREAM_LOST:
+            out_send(&self.out, self.fd, &offered)    # asyncio's write() would have sent it at once
         self.lose(None)
 
     def _force_close(self, exception):

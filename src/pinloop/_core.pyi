@@ -192,7 +192,7 @@ class StreamTransport(Transport):
     def close(self) -> None:
         """Stop reading, send what was written, then close; `connection_lost(None)` follows."""
     def abort(self) -> None:
-        """Close at once, dropping what was not sent; `connection_lost(None)` follows."""
+        """Close at once, dropping what the kernel does not take; `connection_lost(None)` follows."""
     def is_closing(self) -> bool:
         """Whether it is closed or about to be."""
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -95,6 +95,18 @@ def test_a_server_tells_its_tls_context(run: Run, context: ssl.SSLContext | None
     run(main())
 
 
+def test_what_is_written_just_before_an_abort_arrives(run: Run) -> None:
+    async def main() -> None:
+        near, far = await pair()
+        near[0].write(b"the reason")
+        near[0].abort()
+        assert await near[1].lost is None
+        assert await far[1].receive(10) == b"the reason"
+        await hang_up(far)
+
+    run(main())
+
+
 def test_a_method_of_one_transport_can_be_replaced(run: Run) -> None:
     async def main() -> None:
         near, far = await pair()
