@@ -209,20 +209,29 @@ cdef int write_plain(TlsTransport self) except -1:
 cdef int encrypt_some(TlsTransport self) except -1:
     """One batch: encrypted into the loop's scratch buffer, and sent from there."""
     cdef char* scratch = tls_scratch(self.loop)
+    cdef size_t left = TLS_BATCH
+    self.engine.lend(scratch + TLS_RECORD, TLS_ROOM)
+    while left and self.out.count and not self.waits_for_peer and self.state < TLS_LOST:
+        left -= encrypt_next(self, scratch, left)
+    return send_ciphertext(self)
+
+
+cdef size_t encrypt_next(TlsTransport self, char* scratch, size_t most) except? 0:
+    """What makes the next record or records; the plaintext taken, at most `most` bytes."""
     cdef Chunk* chunk = &self.out.chunks[self.out.head]
     cdef object owner = <object>chunk.owner    # held: a message callback may abort the connection
     cdef const char* data = chunk.data
-    cdef size_t size = min(chunk.size, <size_t>TLS_BATCH)
+    cdef size_t size = min(chunk.size, most)
     cdef ssize_t taken
-    if size < TLS_RECORD and self.out.count > 1:
-        data, size = scratch, out_gather(&self.out, scratch, TLS_RECORD)
-    self.engine.lend(scratch + TLS_RECORD, TLS_ROOM)
+    if size == chunk.size < TLS_RECORD and self.out.count > 1:
+        data, size = scratch, out_gather(&self.out, scratch, min(most, <size_t>TLS_RECORD))
     taken = self.engine.encrypt(data, size)
     if taken == TLS_WANTS_MORE:
         self.waits_for_peer = True
-    elif self.state < TLS_LOST:
+        return 0
+    if self.state < TLS_LOST:
         out_consume(&self.out, taken)
-    return send_ciphertext(self)
+    return taken
 
 
 cdef int send_ciphertext(TlsTransport self) except -1:
