@@ -110,6 +110,7 @@ class Signals:
             self._loop.remove_reader(pipe[0])
             for fd in pipe:
                 os.close(fd)
+        del self._loop  # nothing here needs it now, and the two would keep each other alive
 
     def _arrived(self, sig: int, frame: FrameType | None) -> None:
         if self._previous is not None:

@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -123,6 +124,15 @@ def test_a_closed_loop_is_collected_without_a_warning(kind: str, no_fd_leak: Non
     assert still_there() == []
     near.close()
     peer.close()
+
+
+def test_a_closed_loop_goes_without_the_collector(no_fd_leak: None) -> None:
+    loop = pinloop.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop
+    assert gone() is None
 
 
 def test_a_callback_that_drops_the_last_reference_to_its_running_loop(no_fd_leak: None) -> None:

@@ -265,15 +265,12 @@ def test_a_missing_connection_lost(
     assert far.recv(1) == b""
 
 
-def test_a_missing_connection_made_on_a_connected_socket(
-    loop: asyncio.AbstractEventLoop, loop_errors: list[Context], peer: Connect
-) -> None:
-    far = peer(Bare)
-    run_until(loop, lambda: loop_errors)
-    for _ in range(3):
-        turn(loop)
-    loop_errors.clear()
-    assert far.recv(1) == b""
+def test_a_missing_connection_made_on_a_connected_socket(loop: asyncio.AbstractEventLoop) -> None:
+    near, far = socket_pair()
+    with far:
+        with pytest.raises(AttributeError, match="connection_made"):
+            loop.run_until_complete(loop.connect_accepted_socket(Bare, near))
+        assert far.recv(1) == b""
 
 
 # ------------------------------------------------------------------------- exits --
