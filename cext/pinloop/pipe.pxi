@@ -17,8 +17,10 @@ cdef class PipeTransport(Transport):
 
     def __del__(self):
         if self.fd >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            self.release_fd()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            finally:
+                self.release_fd()     # also where warnings are errors
 
     # ------------------------------------------------------------- lifetime --
 
