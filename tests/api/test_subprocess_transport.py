@@ -303,7 +303,9 @@ def test_a_loop_closed_with_a_child_running(loop: asyncio.AbstractEventLoop) -> 
 @pytest.mark.parametrize("how", ["close", "collect"])
 def test_a_fork_leaves_the_children_of_its_parent_alone(loop: asyncio.AbstractEventLoop, how: str) -> None:
     transport, protocol = loop.run_until_complete(start("read line; exit 5"))
-    fork = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # "This process is multi-threaded"
+        fork = os.fork()
     if fork == 0:
         try:
             if how == "close":
