@@ -115,7 +115,8 @@ def test_the_interpreter_ends(program: str, ending: str) -> None:
     code = f"{PREAMBLE}{PROGRAMS[program]}\n{last}\n"
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "always::ResourceWarning", "-c", code],
-        capture_output=True, text=True, timeout=20, check=False, env=environment(),
+        capture_output=True, text=True, timeout=20, check=False,
+        env=environment(PYTHONASYNCIODEBUG=""),  # whose reports have stacks
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     assert "Fatal" not in done.stderr
