@@ -254,7 +254,7 @@ cdef inline object make_future(Loop loop):
     return pl_make(<PyTypeObject*>Future, <PyObject*>(), <PyObject*>loop.future_keywords)
 
 
-cdef bint is_coroutine_function(object callback) noexcept:
+cdef bint is_coroutine_function(object callback) except -1:
     try:
         return iscoroutinefunction(callback)
     except Exception:
