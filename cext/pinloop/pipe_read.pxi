@@ -124,15 +124,6 @@ cdef class ReadPipeTransport(PipeTransport):
             self.lose(None)
 
 
-cdef object take_bytes(PyObject* data, Py_ssize_t size):
-    """The bytes object cut down to what of it was filled; the caller's reference goes over."""
-    if _PyBytes_Resize(&data, size) < 0:
-        raise MemoryError()
-    whole = <object>data
-    Py_DECREF(whole)
-    return whole
-
-
 def read_pipe_transport(Loop loop, pipe, protocol, waiter):
     """The transport of the reading end `pipe` (a file object or socket), which it owns from now on.
 

@@ -77,11 +77,7 @@ cdef object try_recv_large(SocketCall call, int fd, SocketWatcher watcher):
         Py_DECREF(<object>data)
         return read_failed(error)
     note_read(watcher, n, call.size)
-    if n < call.size and _PyBytes_Resize(&data, n) < 0:
-        raise take_exception()
-    whole = <object>data
-    Py_DECREF(whole)
-    return whole
+    return take_bytes(data, n)
 
 
 cdef object read_failed(int error):

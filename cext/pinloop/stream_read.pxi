@@ -54,11 +54,7 @@ cdef int read_large(StreamTransport self) except -1:
         Py_DECREF(<object>data)
         return read_nothing(self, n, error)
     self.large_reads = n >= SMALL_READ
-    if _PyBytes_Resize(&data, n) < 0:
-        raise MemoryError()
-    whole = <object>data
-    Py_DECREF(whole)
-    return deliver(self, whole)
+    return deliver(self, take_bytes(data, n))
 
 
 cdef int deliver(StreamTransport self, object data) except -1:

@@ -77,10 +77,7 @@ cdef int read_large_plain(TlsTransport self, size_t room) except -1:
     except BaseException:
         Py_DECREF(<object>data)
         raise
-    if _PyBytes_Resize(&data, total) < 0:
-        raise MemoryError()
-    whole = <object>data
-    Py_DECREF(whole)
+    whole = take_bytes(data, total)
     if total:
         deliver_plain(self, whole)
     return ended_reading(self, ended)

@@ -90,3 +90,12 @@ cdef size_t whole_bytes(object limit) except? 0:
     if limit >= MOST_BYTES:
         return MOST_BYTES
     return int(limit) if isinstance(limit, float) else operator.index(limit)
+
+
+cdef object take_bytes(PyObject* data, Py_ssize_t size):
+    """The bytes object cut down to what of it was filled; the caller's reference goes over."""
+    if _PyBytes_Resize(&data, size) < 0:
+        raise MemoryError()
+    whole = <object>data
+    Py_DECREF(whole)
+    return whole

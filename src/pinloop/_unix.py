@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 # asyncio's servers take their socket files away since 3.13.
 CLEANS_UP = sys.version_info >= (3, 13)
 
-# Seconds between two attempts to connect to a server whose queue is full: first and longest.
-_FIRST_RETRY, _LONGEST_RETRY = 0.001, 0.05
-
 
 class UnixServer(Server):
     """A server on a Unix socket, whose file it removes when it closes unless somebody replaced it."""
@@ -81,7 +78,7 @@ async def create_unix_connection(
     if path is not None:
         if sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
-        sock = await _connect(os.fspath(path))
+        sock = await _connect(loop, os.fspath(path))
     elif sock is None:
         raise ValueError("no path and sock were specified")
     else:
@@ -89,23 +86,15 @@ async def create_unix_connection(
     return await _network.adopt_socket(loop, sock, protocol_factory, tls, server_hostname=server_hostname)
 
 
-async def _connect(path: str | bytes) -> socket.socket:
+async def _connect(loop: Endpoints, path: str | bytes) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    delay = _FIRST_RETRY
     try:
         sock.setblocking(False)
-        while True:
-            try:
-                sock.connect(path)
-                return sock
-            except BlockingIOError:
-                # The server's queue is full.  A TCP connection would be under way now; this one
-                # has not begun, and nothing tells when there is room.
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _LONGEST_RETRY)
+        await _network.connect_socket(loop, sock, path)
     except BaseException:
         sock.close()
         raise
+    return sock
 
 
 async def create_unix_server(
