@@ -215,6 +215,7 @@ cdef class Handle(Runnable):
 @cython.final
 cdef class TimerHandle(Handle):
     cdef double deadline         # as given to call_at, or computed by call_later; seconds
+    cdef bint whole              # call_at was given an int
     cdef bint in_heap
 
 # ------------------------------------------------ what stands on the reactor --

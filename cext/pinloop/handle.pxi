@@ -75,7 +75,7 @@ cdef class Handle(Runnable):
         if self.is_cancelled:
             parts.append("cancelled")
         if isinstance(self, TimerHandle):
-            parts.append(f"when={(<TimerHandle>self).deadline}")
+            parts.append(f"when={self.when()}")
         if self.callback is not None:
             parts.append(describe_callback(self.callback, handle_args(self), self.reactor.debug))
         if self.trace:
@@ -172,12 +172,12 @@ cdef class TimerHandle(Handle):
         return asyncio.TimerHandle
 
     def when(self):
-        """The time at which it is due, in seconds on the loop's clock."""
-        return self.deadline
+        """The time at which it is due, in seconds on the loop's clock; an int if `call_at` was given one."""
+        return int(self.deadline) if self.whole else self.deadline
 
     @property
     def _when(self):
-        return self.deadline
+        return self.when()
 
     @property
     def _scheduled(self):

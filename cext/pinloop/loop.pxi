@@ -235,6 +235,7 @@ cdef class Loop(SocketCalls):
             take_spare(&self.timer_handles) if self.timer_handles.count else TimerHandle.__new__(TimerHandle))
         self.fill(handle, callback, args, count, context)
         handle.deadline = deadline
+        handle.whole = False
         self.add_timer(handle, deadline_ns(deadline))
         return handle
 
@@ -430,13 +431,16 @@ cdef object call_later(PyObject* self, PyObject** args, Py_ssize_t count, PyObje
 
 
 cdef object call_at(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+    cdef TimerHandle handle
     cdef double when
     if count < 2 or not only_context(names):
         return respell(call_at, "call_at", self, args, count, names)
     if <object>args[0] is None:
         raise TypeError("when cannot be None")
     when = <object>args[0]
-    return schedule_at(<Loop>self, when, "call_at", args, count, names)
+    handle = schedule_at(<Loop>self, when, "call_at", args, count, names)
+    handle.whole = isinstance(<object>args[0], int)
+    return handle
 
 
 cdef PyMethodDef scheduling_methods[4]

@@ -166,7 +166,7 @@ class TimerHandle(Handle):
     """A callback scheduled for a time, as `call_later` and `call_at` return it."""
 
     def when(self) -> float:
-        """The time at which it is due, in seconds on the loop's clock."""
+        """The time at which it is due, in seconds on the loop's clock; an int if `call_at` was given one."""
     def cancel(self) -> None:
         """Keep the callback from being called.  O(1)."""
     @property

@@ -450,6 +450,14 @@ def test_a_timer_is_not_compared_with_anything_else(loop: asyncio.AbstractEventL
             assert timer >= other
 
 
+def test_a_time_given_as_an_int_is_told_as_one(loop: asyncio.AbstractEventLoop) -> None:
+    whole = int(loop.time()) + 100
+    timers: list[Any] = [loop.call_at(whole, int), loop.call_at(float(whole), int), loop.call_later(100, int)]
+    assert [type(timer.when()) for timer in timers] == [int, float, float]
+    assert [type(timer._when) for timer in timers] == [int, float, float]
+    assert timers[0].when() == timers[1].when() == whole
+
+
 def test_what_tools_read_from_a_handle(loop: asyncio.AbstractEventLoop) -> None:
     context = contextvars.copy_context()
     timer: Any = loop.call_at(loop.time() + 100, int, "1", context=context)
