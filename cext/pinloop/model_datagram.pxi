@@ -87,7 +87,6 @@ cdef class DatagramTransport(Transport):
     cdef int bind_protocol(self, object protocol) except -1
     cdef int want(self) except -1
     cdef int lose(self, object exception) except -1
-    cdef int release_fd(self) except -1
     cdef int fault(self, str method) except -1
     cdef int report_fault_in(self, str what, object exception) except -1
     cdef int told_error(self, object exception) except -1

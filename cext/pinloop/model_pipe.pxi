@@ -16,8 +16,6 @@ cdef class PipeTransport(Transport):
     cdef int want(self) except -1
     cdef int lose(self, object exception) except -1
     @cython.final
-    cdef int release_fd(self) except -1
-    @cython.final
     cdef int notify(self, str name, PyObject* argument) except -1
     @cython.final
     cdef int protocol_failed(self, str method) except -1

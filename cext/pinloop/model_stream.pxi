@@ -39,6 +39,7 @@ cdef class Transport(Watcher):
     cdef size_t low
     cdef dict __dict__           # NULL until somebody sets an attribute of their own
 
+    cdef int release_fd(self) except -1
     @cython.final
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept
     @cython.final
@@ -80,7 +81,6 @@ cdef class StreamTransport(Transport):
     cdef int bind_protocol(self, object protocol) except -1
     cdef int begin(self) except -1
     cdef int want(self) except -1
-    cdef int release_fd(self) except -1
     cdef object get_socket(self)
 
     cdef int protocol_failed(self, str method, object exception=*) except -1

@@ -15,13 +15,6 @@ cdef class PipeTransport(Transport):
     def __cinit__(self):
         self.state = STREAM_CLOSED    # until open_pipe opens it
 
-    def __del__(self):
-        if self.fd >= 0:
-            try:
-                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            finally:
-                self.release_fd()     # also where warnings are errors
-
     # ------------------------------------------------------------- lifetime --
 
     @cython.final

@@ -16,13 +16,6 @@ cdef class StreamTransport(Transport):
     def __dealloc__(self):
         out_clear(&self.out)
 
-    def __del__(self):
-        if self.fd >= 0:
-            try:
-                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            finally:
-                self.release_fd()     # also where warnings are errors
-
     @property
     def __class__(self):
         return asyncio.Transport

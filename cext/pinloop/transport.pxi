@@ -12,6 +12,17 @@ class _SSLTransport(asyncio.Transport):
 
 cdef class Transport(Watcher):
 
+    def __del__(self):
+        if self.fd >= 0:
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            finally:
+                self.release_fd()     # also where warnings are errors
+
+    cdef int release_fd(self) except -1:
+        """Give the fd back, in those that have one."""
+        return 0
+
     @cython.final
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept:
         """Call a protocol's method in the connection's context; NULL when it raised."""

@@ -185,6 +185,8 @@ class TimerHandle(Handle):
 class Transport(Watcher):
     """What every transport is: a watcher that calls a protocol, in a context of its own."""
 
+    def __del__(self) -> None: ...
+
 @final
 class StreamTransport(Transport):
     """A connected stream socket.  Stands in for asyncio.Transport, `isinstance` included."""
@@ -230,7 +232,6 @@ class StreamTransport(Transport):
         """Bytes written that have not left yet."""
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """'peername', 'sockname', 'socket' (an asyncio.trsock.TransportSocket), or `default`."""
-    def __del__(self) -> None: ...
 
 @final
 class DatagramTransport(Transport):
@@ -273,7 +274,6 @@ class DatagramTransport(Transport):
         """Bytes that have not left yet; since Python 3.13 each datagram counts 8 more."""
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """'peername', 'sockname', 'socket' (an asyncio.trsock.TransportSocket), or `default`."""
-    def __del__(self) -> None: ...
 
 @final
 class Peer:
@@ -436,7 +436,6 @@ class PipeTransport(Transport):
         """'pipe' (the file object or socket it was made of), or `default`."""
     def get_protocol(self) -> asyncio.BaseProtocol | None:
         """The current protocol; None once the pipe is closed."""
-    def __del__(self) -> None: ...
 
 @final
 class ReadPipeTransport(PipeTransport):
