@@ -1,6 +1,6 @@
 # The data model: every cdef class, the owner and purpose of every field.
 #
-# Lifetimes.  A reactor owns the ready ring, the timer heap, the inbox and a table
+# Lifetimes.  A reactor owns the ready ring, the timers, the inbox and a table
 # of watchers by fd.  Each holds strong references, released when the entry leaves.
 # Five calls go up the floors, and no others: Runnable.run, Watcher.on_ready,
 # Watcher.gives_way, Watcher.evicted and Reactor.report.
@@ -11,9 +11,9 @@ from libc.stdint cimport int64_t, uint32_t
 from pinloop.c_epoll cimport epoll_event
 from pinloop.c_libssl cimport pl_bio, pl_ssl, pl_wire
 from pinloop.c_posix cimport iovec, pl_mmsghdr, sockaddr, sockaddr_storage, socklen_t
-from pinloop.heap cimport Heap
 from pinloop.inbox cimport Inbox, InboxNode
 from pinloop.ring cimport Ring
+from pinloop.timers cimport Timers
 
 # ------------------------------------------------------------------ the poll --
 
@@ -101,7 +101,7 @@ cdef struct Spares:
 cdef class Reactor:
     cdef Ring ready              # Runnables, run in the next batch
     cdef Ring flushing           # transports with writes gathered this turn
-    cdef Heap timers
+    cdef Timers timers
     cdef Inbox inbox             # handles from other threads
     cdef Poller poller
     cdef Watcher wake_watcher    # on inbox.rfd
@@ -126,6 +126,9 @@ cdef class Reactor:
     cdef int64_t last_poll       # ns; 0: not yet asked since the poll
     cdef int turns               # made since the last poll
     cdef int turns_to_clock      # turns that may pass before the clock is read again
+    cdef bint slept              # the last poll ended because its time was up
+    cdef int64_t slack           # ns; a sleep for a timer lasts at least this
+
     cdef bint sent               # something was sent or closed since the last poll
 
     cdef int setup(self, Poller poller) except -1
@@ -154,7 +157,7 @@ cdef class Reactor:
     @cython.final
     cdef int add_timer(self, TimerHandle handle, int64_t when) except -1
     @cython.final
-    cdef int timer_cancelled(self) except -1
+    cdef int timer_cancelled(self, TimerHandle handle) except -1
     @cython.final
     cdef int compact_timers(self) except -1
     @cython.final
@@ -171,6 +174,8 @@ cdef class Reactor:
     cdef int run_once(self) except -1
     @cython.final
     cdef int due_timers(self) except -1
+    @cython.final
+    cdef void adapt_slack(self, size_t fired) noexcept
     @cython.final
     cdef int ready_batch(self) except -1
     @cython.final

@@ -219,7 +219,7 @@ cdef class TimerHandle(Handle):
             self.is_cancelled = True
             self.drop_callback()
             if self.in_heap:
-                self.reactor.timer_cancelled()
+                self.reactor.timer_cancelled(self)
 
 
 cdef object task_stepped_by(object callback):

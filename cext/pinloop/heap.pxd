@@ -1,9 +1,7 @@
 # The timer heap: a 4-ary min-heap of deadlines in nanoseconds.
 #
 # Entries hold the key beside the pointer, so sifting never touches a handle.
-# `order` breaks ties: equal deadlines fire first come, first served.  Cancelling
-# is O(1) and leaves the entry where it is; heap.cancelled counts such entries and
-# the reactor compacts when they are the majority.
+# `order` breaks ties: equal deadlines fire first come, first served.
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -18,8 +16,6 @@ cdef struct Heap:
     Timer* timers
     size_t count
     size_t capacity
-    size_t cancelled       # entries whose handle was cancelled
-    uint64_t next_order
 
 cdef inline bint timer_before(Timer* a, Timer* b) noexcept nogil:
     return a.when < b.when or (a.when == b.when and a.order < b.order)
@@ -52,7 +48,7 @@ cdef inline void heap_sift_down(Heap* heap, size_t at) noexcept nogil:
         at = best
     heap.timers[at] = moving
 
-cdef inline int heap_push(Heap* heap, int64_t when, object handle) except -1:
+cdef inline int heap_push(Heap* heap, int64_t when, uint64_t order, object handle) except -1:
     """Add `handle`, taking a reference to it."""
     cdef size_t capacity
     cdef Timer* wider
@@ -64,9 +60,8 @@ cdef inline int heap_push(Heap* heap, int64_t when, object handle) except -1:
         heap.timers, heap.capacity = wider, capacity
     Py_INCREF(handle)
     heap.timers[heap.count].when = when
-    heap.timers[heap.count].order = heap.next_order
+    heap.timers[heap.count].order = order
     heap.timers[heap.count].handle = <PyObject*>handle
-    heap.next_order += 1
     heap.count += 1
     heap_sift_up(heap, heap.count - 1)
     return 0

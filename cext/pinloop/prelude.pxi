@@ -48,8 +48,13 @@ from pinloop.c_kqueue cimport *
 from pinloop.c_libssl cimport *
 from pinloop.c_posix cimport *
 from pinloop.c_python cimport *
-from pinloop.heap cimport Heap, Timer, heap_free, heap_pop, heap_push, heap_rebuild
+from pinloop.heap cimport Timer, heap_rebuild
 from pinloop.inbox cimport (
     Inbox, InboxNode, inbox_fall_asleep, inbox_push, inbox_take, inbox_waiting, inbox_wake, inbox_wake_up,
 )
-from pinloop.ring cimport Ring, ring_clear, ring_count, ring_free, ring_init, ring_pop, ring_push
+from pinloop.ring cimport (
+    Ring, ring_clear, ring_count, ring_free, ring_init, ring_make_room, ring_pop, ring_push, ring_put,
+)
+from pinloop.timers cimport (
+    Timers, timers_count, timers_first, timers_free, timers_pop, timers_push, timers_take_last,
+)

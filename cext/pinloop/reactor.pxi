@@ -9,7 +9,10 @@ cdef enum:
     SPARE_HANDLES = 1024      # of each kind: what a burst leaves for the next one
     POLL_EVERY_NS = 250_000   # a ready chain pays for a poll at most this often
     CLOCK_EVERY = 8           # turns of a ready chain between two looks at the clock, at most
-    MIN_SLEEP_NS = 100_000    # timers this close together share a wake-up: less is within the kernel's slack
+    MIN_SLACK_NS = 100_000    # timers this close together share a wake-up: less is within the kernel's slack
+    MAX_SLACK_NS = 1_000_000  # and where timers come thick, these
+    MANY_TIMERS = 64          # at the end of one sleep: the next lasts twice as long at least
+    FEW_TIMERS = 8            # fewer than these: back to the least
     COMPACT_FROM = 64         # cancelled timers before compaction is thought of
 
 
@@ -49,6 +52,20 @@ cdef void free_spares(Spares* spares) noexcept:
     PyMem_RawFree(items)
 
 
+cdef size_t drop_cancelled(Timer* timers, size_t first, size_t end, PyObject** dead,
+                           size_t* dropped) noexcept:
+    """Move the cancelled of timers[first:end] to `dead`, keeping the others in order; where they end now."""
+    cdef size_t kept = first, i
+    for i in range(first, end):
+        if (<TimerHandle>timers[i].handle).is_cancelled:
+            dead[dropped[0]] = timers[i].handle
+            dropped[0] += 1
+        else:
+            timers[kept] = timers[i]
+            kept += 1
+    return kept
+
+
 cdef inline object take_spare(Spares* spares):
     """A handle to be filled anew; there must be one."""
     spares.count -= 1
@@ -64,6 +81,7 @@ cdef class Reactor:
         self.inbox.rfd = self.inbox.wfd = -1
         self.closed = True            # until it is set up
         self.slow_callback_duration = 0.1
+        self.slack = MIN_SLACK_NS
         self.fork_depth = pl_fork_depth
         self.owner_pid = getpid()
 
@@ -71,7 +89,7 @@ cdef class Reactor:
         self.teardown()
         ring_free(&self.ready)
         ring_free(&self.flushing)
-        heap_free(&self.timers)
+        timers_free(&self.timers)
         PyMem_RawFree(self.slots)
         PyMem_RawFree(self.events)
 
@@ -111,8 +129,8 @@ cdef class Reactor:
             ring_clear(&self.ready)
         if self.flushing.slots != NULL:
             ring_clear(&self.flushing)
-        while self.timers.count:
-            handle = <TimerHandle>heap_pop(&self.timers)
+        while timers_count(&self.timers):
+            handle = <TimerHandle>timers_pop(&self.timers, timers_first(&self.timers))
             Py_DECREF(handle)
             (<TimerHandle>handle).in_heap = False
         self.timers.cancelled = 0
@@ -154,7 +172,7 @@ cdef class Reactor:
 
     @cython.final
     cdef int run_once(self) except -1:
-        if self.timers.count:
+        if timers_count(&self.timers):
             self.due_timers()
         self.ready_batch()
         self.flush()
@@ -164,16 +182,33 @@ cdef class Reactor:
     @cython.final
     cdef int due_timers(self) except -1:
         cdef int64_t now = self.poller.now()
-        cdef TimerHandle handle
-        while self.timers.count and self.timers.timers[0].when <= now:
-            handle = <TimerHandle>heap_pop(&self.timers)
-            Py_DECREF(handle)
-            handle.in_heap = False
-            if handle.is_cancelled:
+        cdef size_t before = ring_count(&self.ready)
+        cdef Timer* timer
+        cdef PyObject* handle
+        while True:
+            timer = timers_first(&self.timers)
+            if timer == NULL or timer.when > now:
+                break
+            ring_make_room(&self.ready)      # before it is taken out: nothing is lost
+            handle = timers_pop(&self.timers, timer)
+            (<TimerHandle>handle).in_heap = False
+            if (<TimerHandle>handle).is_cancelled:
                 self.timers.cancelled -= 1
+                Py_DECREF(<object>handle)
             else:
-                ring_push(&self.ready, handle)
+                ring_put(&self.ready, handle)
+        if self.slept:
+            self.slept = False
+            self.adapt_slack(ring_count(&self.ready) - before)
         return 0
+
+    @cython.final
+    cdef void adapt_slack(self, size_t fired) noexcept:
+        """How long the next sleep lasts at least, after one at whose end so many timers were due."""
+        if fired >= MANY_TIMERS:
+            self.slack = min(2 * self.slack, <int64_t>MAX_SLACK_NS)
+        elif fired < FEW_TIMERS:
+            self.slack = MIN_SLACK_NS
 
     @cython.final
     cdef int ready_batch(self) except -1:
@@ -220,6 +255,7 @@ cdef class Reactor:
             self.event_count = self.poller.wait(self.events, EVENT_CAPACITY, timeout)
         finally:
             inbox_wake_up(&self.inbox)
+        self.slept = timeout > 0 and self.event_count == 0
         self.polls += 1
         self.sent = False
         self.turns = 0
@@ -279,15 +315,17 @@ cdef class Reactor:
     @cython.final
     cdef int64_t poll_timeout(self) noexcept:
         cdef int64_t left
+        cdef Timer* timer
         cdef TimerHandle handle
         if self.stopping or ring_count(&self.ready) or ring_count(&self.flushing):
             return 0
-        while self.timers.count:
-            handle = <TimerHandle>self.timers.timers[0].handle
+        while timers_count(&self.timers):
+            timer = timers_first(&self.timers)
+            handle = <TimerHandle>timer.handle
             if not handle.is_cancelled:
-                left = self.timers.timers[0].when - self.poller.now()
-                return max(left, <int64_t>MIN_SLEEP_NS) if left > 0 else 0
-            heap_pop(&self.timers)
+                left = timer.when - self.poller.now()
+                return max(left, self.slack) if left > 0 else 0
+            timers_pop(&self.timers, timer)
             handle.in_heap = False
             self.timers.cancelled -= 1
             Py_DECREF(handle)
@@ -324,34 +362,33 @@ cdef class Reactor:
 
     @cython.final
     cdef int add_timer(self, TimerHandle handle, int64_t when) except -1:
-        heap_push(&self.timers, when, handle)
+        timers_push(&self.timers, when, handle)
         handle.in_heap = True
         return 0
 
     @cython.final
-    cdef int timer_cancelled(self) except -1:
+    cdef int timer_cancelled(self, TimerHandle handle) except -1:
+        if timers_take_last(&self.timers, <PyObject*>handle):
+            handle.in_heap = False
+            Py_DECREF(handle)
+            return 0
         self.timers.cancelled += 1
-        if self.timers.cancelled > COMPACT_FROM and 2 * self.timers.cancelled > self.timers.count:
+        if self.timers.cancelled > COMPACT_FROM and 2 * self.timers.cancelled > timers_count(&self.timers):
             self.compact_timers()
         return 0
 
     @cython.final
     cdef int compact_timers(self) except -1:
-        cdef size_t kept = 0, dropped = 0, i
-        cdef PyObject** dead = <PyObject**>PyMem_RawMalloc(self.timers.count * sizeof(PyObject*))
+        cdef size_t dropped = 0, i
+        cdef PyObject** dead = <PyObject**>PyMem_RawMalloc(timers_count(&self.timers) * sizeof(PyObject*))
         if dead == NULL:
             raise MemoryError()
-        for i in range(self.timers.count):
-            if (<TimerHandle>self.timers.timers[i].handle).is_cancelled:
-                dead[dropped] = self.timers.timers[i].handle
-                dropped += 1
-            else:
-                self.timers.timers[kept] = self.timers.timers[i]
-                kept += 1
-        self.timers.count = kept
+        self.timers.end = drop_cancelled(self.timers.run, self.timers.first, self.timers.end, dead, &dropped)
+        self.timers.heap.count = drop_cancelled(
+            self.timers.heap.timers, 0, self.timers.heap.count, dead, &dropped)
+        heap_rebuild(&self.timers.heap)
         self.timers.cancelled = 0
-        heap_rebuild(&self.timers)
-        # Released only when the heap is whole again: a finalizer may add a timer.
+        # Released only when all is whole again: a finalizer may add a timer.
         for i in range(dropped):
             (<TimerHandle>dead[i]).in_heap = False
             Py_DECREF(<object>dead[i])

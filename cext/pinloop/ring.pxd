@@ -38,13 +38,20 @@ cdef inline int ring_grow(Ring* ring) except -1:
     ring.head, ring.tail, ring.mask = 0, capacity, 2 * capacity - 1
     return 0
 
+cdef inline int ring_make_room(Ring* ring) except -1:
+    """Let the next `ring_put` find a slot."""
+    return ring_grow(ring) if ring.tail - ring.head > ring.mask else 0
+
+cdef inline void ring_put(Ring* ring, PyObject* runnable) noexcept:
+    """Append `runnable`, taking the caller's reference over.  There must be room."""
+    ring.slots[ring.tail & ring.mask] = runnable
+    ring.tail += 1
+
 cdef inline int ring_push(Ring* ring, object runnable) except -1:
     """Append `runnable`, taking a reference to it."""
-    if ring.tail - ring.head > ring.mask:
-        ring_grow(ring)
+    ring_make_room(ring)
     Py_INCREF(runnable)
-    ring.slots[ring.tail & ring.mask] = <PyObject*>runnable
-    ring.tail += 1
+    ring_put(ring, <PyObject*>runnable)
     return 0
 
 cdef inline PyObject* ring_pop(Ring* ring) noexcept:

@@ -45,9 +45,12 @@ cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
         stop = visit_ring(&loop.ready, visit, arg)
     if not stop and loop.flushing.slots != NULL:
         stop = visit_ring(&loop.flushing, visit, arg)
-    for i in range(loop.timers.count):
+    for i in range(loop.timers.first, loop.timers.end):
         if not stop:
-            stop = visit(loop.timers.timers[i].handle, arg)
+            stop = visit(loop.timers.run[i].handle, arg)
+    for i in range(loop.timers.heap.count):
+        if not stop:
+            stop = visit(loop.timers.heap.timers[i].handle, arg)
     for fd in range(loop.slot_count):
         if not stop and loop.slots[fd].watcher != NULL:
             stop = visit(loop.slots[fd].watcher, arg)

@@ -110,6 +110,61 @@ def test_equal_times_fire_first_come_first_served(loop: asyncio.AbstractEventLoo
     assert ran == list(range(1000))
 
 
+@pytest.mark.parametrize("far", [0, 1, 10, 100])
+def test_timers_armed_while_others_fire_keep_the_order(far: int) -> None:
+    """Most have one of a few delays, as timeouts do; *far* of them would come last."""
+    loop, _ = scripted()
+    numbers = random.Random(far)
+    expected: list[tuple[float, int]] = []
+    fired: list[tuple[float, int]] = []
+    live: list[tuple[asyncio.TimerHandle, tuple[float, int]]] = []
+
+    def arm() -> None:
+        if len(expected) == 20_000:
+            return
+        delay = 0.001 + (numbers.choice([0.5, 0.5, 0.5, 0.1]) if numbers.random() < 0.9 else numbers.random())
+        entry = (loop.time() + delay, len(expected))
+        expected.append(entry)
+        live.append((loop.call_at(entry[0], fire, entry), entry))
+
+    def fire(entry: tuple[float, int]) -> None:
+        fired.append(entry)
+        arm()
+        if len(fired) % 7 == 0 and len(live) > 500:
+            handle, victim = live[numbers.randrange(len(live) - 500, len(live))]
+            if not handle.cancelled() and victim not in fired[-1500:]:
+                handle.cancel()
+                expected[victim[1]] = (math.inf, victim[1])
+                arm()
+
+    guards = [loop.call_later(3600, pytest.fail, "too far") for _ in range(far)]
+    for _ in range(1000):
+        arm()
+    loop.call_at(START + 1000, loop.stop)
+    loop.run_forever()
+    left = [entry for entry in expected if entry[0] != math.inf]
+    assert fired == sorted(left, key=lambda entry: (first_ns(entry[0]), entry[1]))
+    assert len(fired) > 15_000
+    for guard in guards:
+        guard.cancel()
+    loop.close()
+
+
+def test_a_timeout_that_was_not_needed_is_let_go_at_once(loop: asyncio.AbstractEventLoop) -> None:
+    held = Finalizer(lambda: gone.append(1))
+    gone: list[int] = []
+    context = contextvars.Context()
+    context.run(contextvars.ContextVar[Finalizer]("held").set, held)
+    loop.call_later(3600, int)
+    handle = loop.call_later(3600, held, context=context)
+    del held, context
+    handle.cancel()
+    handle.cancel()
+    del handle
+    gc.collect()
+    assert gone == [1]
+
+
 def test_real_timers_are_in_order_and_never_early(loop: asyncio.AbstractEventLoop) -> None:
     late: list[tuple[float, float]] = []
     start = loop.time()

@@ -193,6 +193,38 @@ def test_timers_too_close_to_sleep_between_share_a_wake_up_and_none_is_early(mak
     assert len(waits(poller)) <= 5
 
 
+def arm_thickly(loop: asyncio.AbstractEventLoop, count: int) -> list[float]:
+    """Timers 1 µs apart; how late each fires goes into the list that is returned."""
+    start, late = loop.time() + 0.001, []
+    for i in range(count):
+        loop.call_at(start + i * 1e-6, lambda due=start + i * 1e-6: late.append(loop.time() - due))
+    return late
+
+
+def test_where_timers_come_thick_the_sleeps_grow_to_a_millisecond_and_no_further(make: Make) -> None:
+    loop, poller = make()
+    late = arm_thickly(loop, 10_000)
+    loop.call_at(loop.time() + 1, loop.stop)
+    loop.run_forever()
+    assert len(late) == 10_000
+    assert min(late) >= 0
+    assert 0.0009 < max(late) < 0.00101
+    assert len(waits(poller)) < 20
+
+    # A few lonely timers, and they are told to the point again.
+    start, lonely = loop.time(), []
+    for i in range(1, 4):
+        loop.call_at(start + i, lambda i=i: lonely.append(loop.time() - start - i))
+    loop.call_at(start + 5, loop.stop)
+    loop.run_forever()
+    assert max(lonely) < 0.0001
+    arm_thickly(loop, 10)
+    before = len(waits(poller))
+    loop.call_at(loop.time() + 0.1, loop.stop)
+    loop.run_forever()
+    assert waits(poller)[before + 1] == 100_000
+
+
 def test_without_timers_it_waits_until_something_happens(make: Make) -> None:
     loop, poller = make([lambda: loop.stop()])  # noqa: PLW0108 - made by this very call
     loop.run_forever()
