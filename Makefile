@@ -6,19 +6,21 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test conformance bench wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy cython-lint \
-	format clean FORCE
+.PHONY: help test conformance bench instructions wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy \
+	cython-lint format clean FORCE
 
 PINLOOP_BUILD ?= release
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?=
+INSTRUCTIONS_ARGS ?=
 export PINLOOP_BUILD
 
 help:
 	@echo 'make test      build the wheel, install it, run the suite: once as is, once with asyncio in debug mode'
 	@echo 'make conformance      CPython'"'"'s own asyncio tests, on pinloop'"'"'s loop'
 	@echo 'make bench     build the wheel, install it, run the quick benchmark beside the other loops'
+	@echo 'make instructions     count the hot paths'"'"' instructions (valgrind); fails where they grew by 3 %'
 	@echo 'make wheel     build the wheel into wheels/dist/'
 	@echo 'make smoke     try the wheel in an empty environment away from the sources'
 	@echo 'make sanitize  the suite under ASan and UBSan'
@@ -33,6 +35,7 @@ help:
 	@echo 'PYTEST_ARGS="-k echo tests/api"    arguments for pytest;  BENCH_ARGS for the benchmark'
 	@echo 'SUITES="uvicorn websockets"        for make ecosystem;  ECOSYSTEM_ARGS for its runner'
 	@echo 'CONFORMANCE_ARGS="test_streams"    for make conformance'
+	@echo 'INSTRUCTIONS_ARGS=--update         for make instructions: renew benchmarks/instructions.json'
 
 clean:
 	rm -rf build wheels/dist .venvs .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -154,6 +157,11 @@ $(VENV)/.peers: pyproject.toml | $(VENV)/.bench
 
 bench: $(VENV)/.installed $(VENV)/.peers
 	$(BIN)/python -m pinloop bench --quick $(BENCH_ARGS)
+
+# The counts in the file are those of a release build.
+instructions: $(VENV)/.installed
+	@test '$(PINLOOP_BUILD)' = release || { echo 'make instructions counts a release build'; exit 1; }
+	$(BIN)/python benchmarks/instructions.py $(INSTRUCTIONS_ARGS)
 
 # ---------------------------------------------------------------- the suites of others
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pinloop.bench.errors import BenchError
-from pinloop.bench.results import Outcome, Results, Row, Sample
+from pinloop.bench.results import Outcome, Results, Row, Sample, mean_ratio
 
 
 def outcome(*costs: float, **more: str) -> Outcome:
@@ -65,6 +65,41 @@ def test_ratios_are_taken_within_a_round(results: Results) -> None:
     assert row.ratio("pinloop", "C floor") == pytest.approx(2)
     assert row.ratio("pinloop", "rloop") is None
     assert row.ratio("pinloop", "nobody") is None
+
+
+def test_the_mean_over_rows_is_geometric() -> None:
+    rows = [
+        Row("a", "a", "scheduler", {"asyncio": outcome(100), "uvloop": outcome(400), "pinloop": outcome(50)}),
+        Row("b", "b", "scheduler", {"asyncio": outcome(900), "uvloop": outcome(400), "pinloop": outcome(50)}),
+        Row("c", "c", "scheduler", {"asyncio": outcome(100), "pinloop": outcome(200)}),
+    ]
+    # Against the best of each row: 1/2, 1/8, 2.
+    assert mean_ratio(rows, "pinloop") == (pytest.approx(0.5), 3)
+    # Against one loop: 1/8 and 1/8; the third row has no figure of it.
+    assert mean_ratio(rows, "pinloop", "uvloop") == (pytest.approx(0.125), 2)
+    assert mean_ratio(rows, "pinloop", "rloop") is None
+    assert mean_ratio([], "pinloop") is None
+
+
+def test_the_report_tells_the_mean_of_the_scheduler_cells(results: Results) -> None:
+    console_module = pytest.importorskip("rich.console")
+    from pinloop.bench.report import tables
+
+    def text() -> str:
+        console = console_module.Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
+        with console.file:
+            console.print(tables(results))
+        found: str = console.export_text()
+        return found
+
+    assert "geometric mean" not in text()  # one cell: its ratio is in the table
+    only_asyncio = {name: results.rows[0].outcomes[name] for name in ("asyncio", "pinloop")}
+    results.rows.insert(1, Row("spawn", "spawn", "scheduler", only_asyncio))
+    # The servers' row, with other ratios, is no part of it.
+    assert (
+        "geometric mean over the 2 scheduler cells: pinloop = 0.35 × best peer of each cell, 0.25 × asyncio, "
+        "0.50 × uvloop (1 of 2 cells)\n"
+    ) in "\n".join(line.rstrip() for line in text().splitlines()) + "\n"
 
 
 def test_json_and_back(results: Results, tmp_path: Path) -> None:

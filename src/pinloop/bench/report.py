@@ -9,7 +9,7 @@ from rich.text import Text
 
 from .catalog import PROCESS, SCHEDULER, SERVER
 from .loops import FLOOR, PINLOOP
-from .results import Outcome, Results, Row
+from .results import Outcome, Results, Row, mean_ratio
 
 HEADINGS = {
     SCHEDULER: "Scheduler: CPU per operation, ns",
@@ -96,6 +96,25 @@ def _row_cells(row: Row, names: list[str], compare: bool, has_floor: bool) -> li
     return cells
 
 
+def _means(results: Results) -> list[Text]:
+    """What pinloop costs over all scheduler cells: one figure, beside the best and beside each other loop."""
+    rows = [row for row in results.rows if row.group == SCHEDULER]
+    peers = [name for name in results.loops if name != PINLOOP.name]
+    if PINLOOP.name not in results.loops or not peers or len(rows) < 2:
+        return []
+    found = [("best peer of each cell", mean_ratio(rows, PINLOOP.name))]
+    found += [(name, mean_ratio(rows, PINLOOP.name, name)) for name in peers]
+    # A mean over other cells is another figure: one that is short of cells says so.
+    words = [
+        f"{mean[0]:.2f} × {name}" + (f" ({mean[1]} of {len(rows)} cells)" if mean[1] < len(rows) else "")
+        for name, mean in found
+        if mean
+    ]
+    if not words:
+        return []
+    return [Text(f"geometric mean over the {len(rows)} scheduler cells: {PINLOOP.name} = {', '.join(words)}")]
+
+
 def _failures(results: Results) -> list[Text]:
     lines = []
     for row in results.rows:
@@ -146,7 +165,11 @@ def tables(results: Results) -> RenderableType:
     for group in HEADINGS:
         rows = [row for row in results.rows if row.group == group]
         if rows:
-            parts += [_table(results, group, rows), Text("")]
+            parts += [
+                _table(results, group, rows),
+                *(_means(results) if group == SCHEDULER else []),
+                Text(""),
+            ]
     return Group(*parts, *_failures(results), *_held_up(results), *_legend(results))
 
 

@@ -128,6 +128,16 @@ class Row:
         return statistics.median(ratios) if ratios else a.median / b.median
 
 
+def mean_ratio(rows: list[Row], loop: str, other: str | None = None) -> tuple[float, int] | None:
+    """The geometric mean of the rows' ratios of *loop* to *other*, and how many rows are in it.
+
+    Without *other*, to the best peer of each row. None if no row has both.
+    """
+    peers = [(row, other or row.best_peer(loop)) for row in rows]
+    ratios = [ratio for row, peer in peers if peer and (ratio := row.ratio(loop, peer)) is not None]
+    return (statistics.geometric_mean(ratios), len(ratios)) if ratios else None
+
+
 @dataclass
 class Results:
     """A whole run: when, where, what, and the rows."""
