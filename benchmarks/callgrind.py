@@ -34,7 +34,7 @@ from pinloop.bench.errors import BenchError
 
 HERE = Path(__file__).resolve().parent
 FEW, MANY = 3_000, 9_000
-SWARM = {"sleep0-1000": (10_000, 20_000)}
+SWARM = dict.fromkeys(("sleep0-1000", "floor-switch"), (10_000, 20_000))
 """Cells that run no fewer operations than this."""
 PATIENCE = 600.0
 """Seconds for one process."""
