@@ -113,6 +113,12 @@ cdef class Reactor:
 
     cdef Spares handles          # Handles and TimerHandles that ran and that nobody
     cdef Spares timer_handles    # else holds, to be used again
+    cdef Spares futures          # and Futures and Tasks whose last reference went
+    cdef Spares tasks
+
+    cdef PyObject* first_task    # of the list of tasks that are not done; borrowed
+    cdef PyObject** current_slot  # where asyncio keeps the current task of the thread that runs it, or NULL
+    cdef bint task_entered       # asyncio.current_task() gives a task of this reactor
 
     cdef bint stopping           # leave after this turn
     cdef bint closed
@@ -223,6 +229,10 @@ cdef class TimerHandle(Handle):
     cdef bint whole              # call_at was given an int
     cdef bint in_heap
 
+# --------------------------------------------------------- futures and tasks --
+
+include "model_task.pxi"
+
 # ------------------------------------------------ what stands on the reactor --
 
 include "model_sockets.pxi"
@@ -245,6 +255,7 @@ cdef class Loop(SocketCalls):
     cdef char* tls_scratch       # see tls_io.pxi; made for the first TLS connection
     cdef bint portable_tls       # use ssl.MemoryBIO even where OpenSSL can be called directly
     cdef object task_factory     # set_task_factory's
+    cdef bint stock_tasks        # futures and tasks are asyncio's own classes
     cdef object __weakref__
 
     cdef object make_task(self, object coro, dict kwargs)

@@ -15,8 +15,11 @@ include "poll.pxi"           # the Poller contract
 include "poll_epoll.pxi"
 include "poll_kqueue.pxi"
 include "poll_scripted.pxi"  # a Poller without a kernel, for tests
+include "current.pxi"        # asyncio.current_task
 include "handle.pxi"         # Handle, TimerHandle
 include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
+include "future.pxi"
+include "task.pxi"
 include "watcher.pxi"        # add_reader, add_writer
 include "transport.pxi"      # what every transport is
 include "outqueue.pxi"       # what a transport has still to send

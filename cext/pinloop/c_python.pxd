@@ -1,5 +1,7 @@
 # The parts of CPython's C API that Cython's own cpython.* packages lack.
 from cpython.object cimport PyObject, PyTypeObject
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uint64_t
 
 cdef extern from "compat.h":
     object PyContext_CopyCurrent()
@@ -16,6 +18,17 @@ cdef extern from "compat.h":
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
     PyObject* pl_take_exception()
+    int PyException_SetTraceback(object exception, object traceback) except -1
+    PyObject* pl_raise(PyObject* exception)      # always NULL, with the exception raised
+    int PyIter_Send(PyObject* coro, PyObject* value, PyObject** result)
+    int pl_throw(PyObject* coro, PyObject* exception, PyObject** result)
+    int pl_stop_iteration(PyObject* value)       # as a tp_iternext that ends with a value
+    ptrdiff_t pl_find_pair(PyObject* first, PyObject* second)
+    PyObject** pl_in_thread_state(ptrdiff_t offset)
+    void pl_set_awaitable(PyTypeObject* type, void* await_, void* next, void* send)
+    uint64_t pl_next_number()
+    object PyCFunction_New(PyMethodDef* method, object owner)
+    const int METH_O, METH_NOARGS
     PyObject** tuple_items "pl_tuple_items"(PyObject* tuple)
     bint pl_only_reference(PyObject* o)
     object pl_make(PyTypeObject* type, PyObject* args, PyObject* kwargs)

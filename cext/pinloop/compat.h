@@ -393,6 +393,75 @@ static inline PyObject *pl_take_exception(void) {
 }
 #endif
 
+static inline PyObject *pl_raise(PyObject *exception) {
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(Py_NewRef(exception));
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception),
+                  PyException_GetTraceback(exception));
+#endif
+    return NULL;
+}
+
+/* coro.throw(exception), with the outcome told as PyIter_Send tells it. */
+static inline int pl_throw(PyObject *coro, PyObject *exception, PyObject **result) {
+    PyObject *name = PyUnicode_InternFromString("throw"), *raised;
+    *result = name == NULL ? NULL : PyObject_CallMethodOneArg(coro, name, exception);
+    Py_XDECREF(name);
+    if (*result != NULL) return PYGEN_NEXT;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) return PYGEN_ERROR;
+    raised = pl_take_exception();
+    *result = Py_NewRef(((PyStopIterationObject *)raised)->value);
+    Py_DECREF(raised);
+    return PYGEN_RETURN;
+}
+
+/* How a tp_iternext ends with a value.  None needs no exception object; a tuple or an exception would be
+ * taken for the arguments, so the object is made here. */
+static inline int pl_stop_iteration(PyObject *value) {
+    PyObject *stop;
+    if (value == Py_None) return 0;
+    if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
+        PyErr_SetObject(PyExc_StopIteration, value);
+        return 0;
+    }
+    stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (stop == NULL) return -1;
+    PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_DECREF(stop);
+    return 0;
+}
+
+/* From 3.14 on asyncio keeps a thread's running loop and current task side by side in the private part of
+ * the thread's state, which lies behind the public one: here it is looked for.  0: not found. */
+static inline ptrdiff_t pl_find_pair(PyObject *first, PyObject *second) {
+#if PY_VERSION_HEX >= 0x030E0000
+    enum { WORDS = 24 };
+    PyThreadState *state = PyThreadState_Get();
+    PyObject **words = (PyObject **)(state + 1);
+    for (int i = 0; i < WORDS; i++)
+        if (words[i] == first && words[i + 1] == second) return (char *)&words[i + 1] - (char *)state;
+#else
+    (void)first; (void)second;
+#endif
+    return 0;
+}
+static inline PyObject **pl_in_thread_state(ptrdiff_t offset) {
+    return (PyObject **)((char *)PyThreadState_Get() + offset);
+}
+
+/* How `await` takes an object, by slots alone: attributes of these names would make it an iterator to see. */
+#define pl_set_awaitable(type, await_, next, send) do { \
+    (type)->tp_as_async->am_await = (unaryfunc)(await_); \
+    (type)->tp_as_async->am_send = (sendfunc)(send); \
+    (type)->tp_iternext = (iternextfunc)(next); } while (0)
+
+/* The numbers of tasks that nobody named: one series for the process, as asyncio's. */
+static inline uint64_t pl_next_number(void) {
+    static _Atomic(uint64_t) number = 0;
+    return atomic_fetch_add_explicit(&number, 1, memory_order_relaxed) + 1;
+}
+
 /* Calls a type as Python would, without making a tuple and a dict for it; a new reference or NULL. */
 static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     PyObject *made = type->tp_new(type, args, kwargs);

@@ -112,6 +112,8 @@ cdef class Handle(Runnable):
         cdef object context
         if self.is_cancelled:
             return 0
+        if reactor.task_entered:
+            leave_task(reactor)
         if reactor.debug:
             return self.run_debug(reactor)
         context = self.context

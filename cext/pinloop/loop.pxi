@@ -4,8 +4,8 @@
 # type's dict at import: a Cython method that takes *args would cost a tuple a call.
 # The rest of asyncio's surface is in Python, in pinloop._loop.
 
-cdef object Future = asyncio.Future
-cdef object Task = asyncio.Task
+cdef object StockFuture = asyncio.Future
+cdef object StockTask = asyncio.Task
 cdef object iscoroutinefunction = inspect.iscoroutinefunction
 cdef object CoroutineType = types.CoroutineType
 
@@ -44,9 +44,13 @@ cdef class Loop(SocketCalls):
         self._check_closed()
         self.thread_id = PyThread_get_thread_ident()
         self.future_keywords = {"loop": self}
+        find_thread(self)
         try:
             self.run_until_stopped()
         finally:
+            if self.task_entered:
+                leave_task(self)
+            self.current_slot = NULL
             self.stopping = False
             self.thread_id = 0
             self.future_keywords = None      # a cycle, while it is there
@@ -88,6 +92,10 @@ cdef class Loop(SocketCalls):
         """Have new TLS connections use ssl.MemoryBIO even where OpenSSL can be called directly."""
         self.portable_tls = portable
 
+    def _set_stock_tasks(self, bint stock):
+        """Have `create_future` and `create_task` make asyncio's own classes."""
+        self.stock_tasks = stock
+
     @property
     def _thread_id(self):
         # The name by which asyncio's own helpers know it.
@@ -111,24 +119,17 @@ cdef class Loop(SocketCalls):
     # ----------------------------------------------------- futures and tasks --
 
     def create_future(self):
-        """A new asyncio.Future of this loop."""
+        """A new future of this loop."""
         return make_future(self)
 
-    def create_task(self, coro, **kwargs):
-        """Schedule coroutine `coro` and return its Task.
-
-        Keywords (`name`, `context`, and from 3.12 on `eager_start`) go to asyncio.Task, or
-        to the task factory.  Raises RuntimeError on a closed loop.
-        """
-        if pl_unlikely(self.closed or self.fork_depth != pl_fork_depth):
-            self._check_closed()
-        if self.task_factory is not None:
-            return self.make_task(coro, kwargs)
-        kwargs["loop"] = self
-        return Task(coro, **kwargs)
+    def _pending_tasks(self):
+        """The tasks that are not done, but for those of other classes."""
+        return listed_tasks(self)
 
     cdef object make_task(self, object coro, dict kwargs):
-        """A task by the user's factory, called as this version of asyncio calls it."""
+        """A task by the user's factory, called as this version of asyncio calls it, or of asyncio's class."""
+        if self.task_factory is None:
+            return (StockTask if self.stock_tasks else Task)(coro, loop=self, **kwargs)
         if FACTORY_TAKES_KEYWORDS:
             return self.task_factory(self, coro, **kwargs)
         name = kwargs.pop("name", None)
@@ -250,9 +251,17 @@ cdef class Loop(SocketCalls):
 
 
 cdef inline object make_future(Loop loop):
-    if loop.future_keywords is None:
+    cdef Future future
+    if loop.stock_tasks:
+        if loop.future_keywords is None:
+            return StockFuture(loop=loop)
+        return pl_make(<PyTypeObject*>StockFuture, <PyObject*>(), <PyObject*>loop.future_keywords)
+    if pl_unlikely(loop.debug):
         return Future(loop=loop)
-    return pl_make(<PyTypeObject*>Future, <PyObject*>(), <PyObject*>loop.future_keywords)
+    future = Future.__new__(Future)
+    future.loop = loop
+    future.native = True
+    return future
 
 
 cdef bint is_coroutine_function(object callback) except -1:
@@ -354,6 +363,17 @@ As `call_later`, at the absolute time `when` of `loop.time()`.
 """
 
 
+cdef const char* CREATE_TASK_DOC = b"""create_task($self, coro, **kwargs)
+--
+
+Schedule coroutine `coro` and return its Task.
+
+Keywords are those of asyncio.Task (`name`, `context`, and from 3.12 on `eager_start`); they go
+to the task factory, if there is one.  Raises TypeError for what is no coroutine, RuntimeError
+on a closed loop.
+"""
+
+
 cdef inline bint only_context(PyObject* names) noexcept:
     """Whether the keywords of a call are just `context`."""
     cdef PyObject* name
@@ -443,7 +463,39 @@ cdef object call_at(PyObject* self, PyObject** args, Py_ssize_t count, PyObject*
     return handle
 
 
-cdef PyMethodDef scheduling_methods[4]
+cdef object create_task(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+    cdef Loop loop = <Loop>self
+    cdef Task task
+    cdef Py_ssize_t i
+    if pl_unlikely(loop.closed or loop.fork_depth != pl_fork_depth):
+        loop._check_closed()
+    if count != 1:
+        raise TypeError(f"create_task() takes 1 positional argument but {count} were given")
+    name = context = eager = None
+    known = loop.task_factory is None and not loop.stock_tasks and not loop.debug
+    if names != NULL:
+        for i, keyword in enumerate(<tuple>names):
+            if keyword == "name":
+                name = <object>args[1 + i]
+            elif keyword == "context":
+                context = <object>args[1 + i]
+            elif keyword == "eager_start" and CAN_START_EAGERLY:
+                eager = <object>args[1 + i]
+            else:
+                known = False
+    if not known:
+        keywords = {}
+        if names != NULL:
+            keywords = {keyword: <object>args[1 + i] for i, keyword in enumerate(<tuple>names)}
+        return loop.make_task(<object>args[0], keywords)
+    task = Task.__new__(Task)
+    task.loop = loop
+    task.native = True
+    task.start(<object>args[0], name, context, bool(eager))
+    return task
+
+
+cdef PyMethodDef scheduling_methods[5]
 
 cdef int add_method(int at, const char* name, void* function, const char* doc) except -1:
     cdef PyMethodDef* method = &scheduling_methods[at]
@@ -459,4 +511,5 @@ add_method(0, b"call_soon", <void*>call_soon, CALL_SOON_DOC)
 add_method(1, b"call_soon_threadsafe", <void*>call_soon_threadsafe, CALL_SOON_THREADSAFE_DOC)
 add_method(2, b"call_later", <void*>call_later, CALL_LATER_DOC)
 add_method(3, b"call_at", <void*>call_at, CALL_AT_DOC)
+add_method(4, b"create_task", <void*>create_task, CREATE_TASK_DOC)
 PyType_Modified(<PyTypeObject*>Loop)

@@ -13,6 +13,7 @@ import traceback
 import types
 import warnings
 import weakref
+from asyncio import base_futures, base_tasks, format_helpers, futures
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 
@@ -38,6 +39,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTu
 from cpython.unicode cimport PyUnicode_Compare
 from libc.errno cimport errno
 from libc.math cimport ceil, isnan
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport timespec

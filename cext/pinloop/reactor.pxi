@@ -87,6 +87,7 @@ cdef class Reactor:
 
     def __dealloc__(self):
         self.teardown()
+        unlist_all(self)
         ring_free(&self.ready)
         ring_free(&self.flushing)
         timers_free(&self.timers)
@@ -226,6 +227,8 @@ cdef class Reactor:
                 self.recycle(entry)
             if pl_unlikely(self.fork_depth != pl_fork_depth):
                 self.forked()
+        if self.task_entered:
+            leave_task(self)
         return 0
 
     @cython.final

@@ -91,7 +91,7 @@ def send_file(StreamTransport transport, int file, offset, count):
     sending.file = file
     sending.offset = offset
     sending.size = -1 if count is None else count
-    sending.future = Future(loop=transport.loop)
+    sending.future = make_future(transport.loop)
     if transport.state >= STREAM_CLOSING:
         sending.future.set_exception(ConnectionError("Connection closed during sendfile"))
         return sending

@@ -88,5 +88,24 @@ for _type in (
 
 pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
 
+# Third, how a future is awaited, and the method that raises what it holds.
+
+cdef PyMethodDef result_method
+result_method.ml_name = b"result"
+result_method.ml_meth = <void*>future_result
+result_method.ml_flags = METH_NOARGS
+result_method.ml_doc = b"""result($self, /)
+--
+
+The result.
+
+Raises the exception if there is one, CancelledError if it was cancelled, InvalidStateError if it
+is not done.
+"""
+(<dict>pl_type_dict(<PyTypeObject*>Future))["result"] = PyDescr_NewMethod(<PyTypeObject*>Future, &result_method)
+for _type in (Future, Task):
+    pl_set_awaitable(<PyTypeObject*>_type, <void*>future_await, <void*>future_next, <void*>future_send)
+    PyType_Modified(<PyTypeObject*>_type)
+
 if pl_watch_forks():
     raise RuntimeError("pthread_atfork failed: a forked child could not be told from its parent")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._core import Future, Task
 from ._loop import Loop
 from ._server import Server
 from .runner import install, new_event_loop, run
 
 __version__ = "0.1.0"
 
-__all__ = ["EventLoopPolicy", "Loop", "Server", "install", "new_event_loop", "run"]
+__all__ = ["EventLoopPolicy", "Future", "Loop", "Server", "Task", "install", "new_event_loop", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from . import _core
 from ._endpoints import Endpoints
+from ._registry import add_loop
 from ._signals import Signals, check_not_coroutine
 
 T = TypeVar("T")
@@ -42,8 +43,12 @@ class Loop(Endpoints):
     every call says so, except `close`, which gives up the child's copies of the fds.
     """
 
-    def __init__(self, poller: _core.Poller | None = None) -> None:
+    def __init__(self, poller: _core.Poller | None = None, *, tasks: str = "pinloop") -> None:
+        if tasks not in ("pinloop", "asyncio"):
+            raise ValueError(f'tasks must be "pinloop" or "asyncio", not {tasks!r}')
         super().__init__(poller)
+        self._set_stock_tasks(tasks == "asyncio")
+        add_loop(self)
         self._exception_handler: ExceptionHandler | None = None
         self._default_executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._executor_is_shut = False

@@ -13,9 +13,16 @@ from ._loop import Loop
 T = TypeVar("T")
 
 
-def new_event_loop() -> Loop:
-    """A fresh, open pinloop event loop.  Raises OSError when the process is out of descriptors."""
-    return Loop()
+def new_event_loop(*, tasks: str = "pinloop") -> Loop:
+    """A fresh, open pinloop event loop.
+
+    `tasks` says of which classes its futures and tasks are: "pinloop" (the default) or "asyncio",
+    for who needs asyncio's own, as tools do that read another process's memory (`python -m asyncio ps`
+    and `pstree`) and C extensions that take asyncio's structs apart.
+
+    Raises OSError when the process is out of descriptors, ValueError for other classes.
+    """
+    return Loop(tasks=tasks)
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:

@@ -1,0 +1,486 @@
+# Future: a result that is not there yet, as asyncio.Future in all that user code can see.
+#
+# A task that awaits one of our futures stands among its waiters itself: completing pushes it onto the
+# ready ring, with no callback, handle or wrapper between.  `await` finds the future by type slots and
+# uses it as its own iterator; `__await__` called by hand gives an iterator object, as asyncio's does.
+
+cdef object CancelledError = asyncio.CancelledError
+cdef object InvalidStateError = asyncio.InvalidStateError
+
+cdef tuple STATES = ("PENDING", "CANCELLED", "FINISHED")
+
+# 3.13 turned a StopIteration into a RuntimeError; before, it was refused.
+cdef bint WRAPS_STOP_ITERATION = sys.version_info >= (3, 13)
+
+
+@cython.final
+cdef class FutureRest:
+    pass
+
+
+cdef class Future(Runnable):
+    """A future of any asyncio loop.  Made by `loop.create_future()`, or by calling it.
+
+    It stands in for asyncio.Future, `isinstance` included, and does in each case what that does.  On a
+    pinloop loop callbacks go onto the ready ring directly, and so do tasks that await it.
+    """
+
+    def __init__(self, *, loop=None):
+        if self.loop is not None:
+            forget(self)
+        self.attach(asyncio.get_event_loop() if loop is None else loop)
+        if self.loop.get_debug():
+            self.more().source_traceback = format_helpers.extract_stack(sys._getframe())
+
+    @property
+    def __class__(self):
+        return asyncio.Future
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return types.GenericAlias(cls, item)
+
+    @cython.final
+    cdef int attach(self, object loop) except -1:
+        self.loop = loop
+        self.native = isinstance(loop, Loop)
+        return 0
+
+    @cython.final
+    cdef FutureRest more(self):
+        if self.rest is None:
+            self.rest = FutureRest.__new__(FutureRest)
+        return self.rest
+
+    # ---------------------------------------------------------------- asking --
+
+    def get_loop(self):
+        """The event loop it belongs to."""
+        check_alive(self)
+        return self.loop
+
+    def done(self):
+        """Whether it has a result or an exception, or was cancelled."""
+        return self.state != PENDING
+
+    def cancelled(self):
+        """Whether it was cancelled."""
+        return self.state == CANCELLED
+
+    def exception(self):
+        """The exception, or None if there is a result.
+
+        Raises CancelledError if it was cancelled, InvalidStateError if it is not done.
+        """
+        check_alive(self)
+        if self.state == CANCELLED:
+            raise self.cancelled_error()
+        if self.state == PENDING:
+            raise InvalidStateError("Exception is not set.")
+        self.log_traceback = False
+        return self.value if self.failed else None
+
+    @cython.final
+    cdef object cancelled_error(self):
+        """The CancelledError to raise for it: a task's own the first time, then a new one."""
+        cdef FutureRest rest = self.rest
+        if rest is None:
+            return CancelledError()
+        if rest.cancelled_error is not None:
+            error, rest.cancelled_error = rest.cancelled_error, None
+            return error
+        return CancelledError() if rest.cancel_message is None else CancelledError(rest.cancel_message)
+
+    def _make_cancelled_error(self):
+        """The CancelledError to raise: asyncio's own functions ask for it."""
+        return self.cancelled_error()
+
+    @cython.final
+    cdef object take_failure(self):
+        """The exception to raise in who asks for the result; None if there is a result."""
+        if self.state == CANCELLED:
+            return self.cancelled_error()
+        if not self.failed:
+            return None
+        self.log_traceback = False
+        # As it was when it was set: else each raise would lengthen the traceback.
+        PyException_SetTraceback(self.value, self.rest.traceback)
+        return self.value
+
+    @cython.final
+    cdef object outcome(self):
+        """What `result` raises, or None."""
+        if self.loop is None:
+            return RuntimeError("Future object is not initialized.")
+        if self.state == PENDING:
+            return InvalidStateError("Result is not set.")
+        return self.take_failure()
+
+    # -------------------------------------------------------------- settling --
+
+    def set_result(self, result, /):
+        """Complete it with a result.  Raises InvalidStateError if it is done already."""
+        check_alive(self)
+        self.settle(result, False)
+
+    def set_exception(self, exception, /):
+        """Complete it with an exception, given as an instance or a class.
+
+        Raises InvalidStateError if it is done already, TypeError for what is no exception.
+        """
+        check_alive(self)
+        if self.state != PENDING:
+            raise InvalidStateError("invalid state")
+        if isinstance(exception, type) and issubclass(exception, BaseException):
+            exception = exception()
+            if self.state != PENDING:
+                raise InvalidStateError("invalid state")
+        if not isinstance(exception, BaseException):
+            raise TypeError(f"an exception was expected by set_exception(), got {exception!r}")
+        self.settle_failed(raisable(exception))
+
+    def cancel(self, msg=None):
+        """Cancel it, and have its callbacks called.  False if it is done already."""
+        check_alive(self)
+        self.log_traceback = False
+        return self.settle_cancelled(msg)
+
+    @cython.final
+    cdef int settle(self, object value, bint failed) except -1:
+        if self.state != PENDING:
+            raise InvalidStateError("invalid state")
+        self.value = value
+        self.failed = failed
+        self.state = FINISHED
+        if self.waiter is not None:
+            self.wake_waiters()
+        return 0
+
+    @cython.final
+    cdef int settle_failed(self, object exception) except -1:
+        self.more().traceback = exception.__traceback__
+        # Before the waiters are told, as one of them may look at it.
+        self.log_traceback = True
+        return self.settle(exception, True)
+
+    @cython.final
+    cdef bint settle_cancelled(self, object message) except -1:
+        if self.state != PENDING:
+            return False
+        if message is not None or self.rest is not None:
+            self.more().cancel_message = message
+        self.state = CANCELLED
+        if self.waiter is not None:
+            self.wake_waiters()
+        return True
+
+    # --------------------------------------------------------------- waiters --
+
+    def add_done_callback(self, fn, /, *, context=None):
+        """Call `fn(future)` through the loop once it is done, in `context` or a copy of the current one."""
+        check_alive(self)
+        if self.state == PENDING:
+            self.add_waiter(fn, PyContext_CopyCurrent() if context is None else context)
+        else:
+            self.wake(fn, PyContext_CopyCurrent() if context is None else context)
+
+    def remove_done_callback(self, fn, /):
+        """Forget every callback that equals `fn`; how many there were."""
+        check_alive(self)
+        waiters = [] if self.waiter is None else [(self.waiter, self.waiter_context), *(self.callbacks or ())]
+        # Comparing may run code that adds or removes some.
+        kept = [pair for pair in waiters if pair[1] is None or not pair[0] == fn]
+        removed = len(waiters) - len(kept)
+        if removed:
+            self.waiter, self.waiter_context = kept[0] if kept else (None, None)
+            self.callbacks = kept[1:] or None
+        return removed
+
+    @cython.final
+    cdef int add_waiter(self, object waiter, object context) except -1:
+        if self.waiter is None:
+            self.waiter = waiter
+            self.waiter_context = context
+        elif self.callbacks is None:
+            self.callbacks = [(waiter, context)]
+        else:
+            self.callbacks.append((waiter, context))
+        return 0
+
+    @cython.final
+    cdef int wake_waiters(self) except -1:
+        cdef list callbacks = self.callbacks
+        waiter, context = self.waiter, self.waiter_context
+        self.waiter = self.waiter_context = self.callbacks = None
+        self.wake(waiter, context)
+        if callbacks is not None:
+            for waiter, context in callbacks:
+                self.wake(waiter, context)
+        return 0
+
+    @cython.final
+    cdef int wake(self, object waiter, object context) except -1:
+        cdef Loop loop
+        if not self.native:
+            self.loop.call_soon(waiter, self, context=context)
+            return 0
+        loop = <Loop>self.loop
+        if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth):
+            loop.check_call(len if context is None else waiter, "call_soon", False)
+        if pl_unlikely(inbox_waiting(&loop.inbox)):
+            loop.drain_inbox()
+        if context is None:
+            return ring_push(&loop.ready, waiter)
+        return loop.soon(waiter, <PyObject*>self, context)
+
+    # -------------------------------------------------------------- awaiting --
+
+    def __await__(self):
+        check_alive(self)
+        return new_future_iter(self)
+
+    def __iter__(self):
+        check_alive(self)
+        return new_future_iter(self)
+
+    # --------------------------------------- what asyncio's own functions read --
+
+    @property
+    def _asyncio_future_blocking(self):
+        return self.loop is not None and self.blocking != 0
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, value):
+        check_alive(self)
+        self.blocking = bool(value)
+
+    @property
+    def _asyncio_awaited_by(self):
+        waiters = {task for task, context in waiters_of(self) if context is None}
+        if isinstance(self.awaited_by, set):
+            waiters |= self.awaited_by
+        elif self.awaited_by is not None:
+            waiters.add(self.awaited_by)
+        return frozenset(waiters) if waiters else None
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _callbacks(self):
+        callbacks = [
+            (wakeup_of(<Task>waiter), (<Task>waiter).context) if context is None else (waiter, context)
+            for waiter, context in waiters_of(self)]
+        return callbacks or None
+
+    @property
+    def _result(self):
+        return None if self.failed else self.value
+
+    @property
+    def _exception(self):
+        return self.value if self.failed else None
+
+    @property
+    def _state(self):
+        check_alive(self)
+        return STATES[self.state]
+
+    @property
+    def _source_traceback(self):
+        return None if self.rest is None else self.rest.source_traceback
+
+    @property
+    def _cancel_message(self):
+        return None if self.rest is None else self.rest.cancel_message
+
+    @_cancel_message.setter
+    def _cancel_message(self, message):
+        self.more().cancel_message = message
+
+    @property
+    def _log_traceback(self):
+        check_alive(self)
+        return self.log_traceback != 0
+
+    @_log_traceback.setter
+    def _log_traceback(self, value):
+        check_alive(self)
+        if value:
+            raise ValueError("_log_traceback can only be set to False")
+        self.log_traceback = False
+
+    def __repr__(self):
+        check_alive(self)
+        return describe_future(self)
+
+    def __del__(self):
+        if self.log_traceback:
+            report_unseen(self)
+
+
+cdef inline int check_alive(Future future) except -1:
+    if future.loop is None:
+        raise RuntimeError("Future object is not initialized.")
+    return 0
+
+
+cdef list waiters_of(Future future):
+    if future.waiter is None:
+        return []
+    return [(future.waiter, future.waiter_context), *(future.callbacks or ())]
+
+
+cdef int forget(Future future) except -1:
+    """Make it as new: __init__ was called again."""
+    future.state = PENDING
+    future.failed = future.blocking = future.log_traceback = False
+    future.value = future.waiter = future.waiter_context = future.awaited_by = None
+    future.callbacks = None
+    future.rest = None
+    return 0
+
+
+cdef object raisable(object exception):
+    """The exception itself, but for StopIteration: raised in a coroutine it would be taken for its end."""
+    if WRAPS_STOP_ITERATION:
+        if isinstance(exception, StopIteration):
+            wrapper = RuntimeError("StopIteration interacts badly with generators and cannot be raised into a Future")
+            wrapper.__cause__ = wrapper.__context__ = exception
+            return wrapper
+    elif type(exception) is StopIteration:
+        raise TypeError("StopIteration interacts badly with generators and cannot be raised into a Future")
+    return exception
+
+
+@reprlib.recursive_repr()
+def describe_future(future):
+    information = base_tasks._task_repr_info if isinstance(future, Task) else base_futures._future_repr_info
+    return f"<{type(future).__name__} {' '.join(information(future))}>"
+
+
+cdef int report_unseen(Future future) except -1:
+    """Somebody's exception is about to be lost."""
+    future.log_traceback = False
+    context = {
+        "message": f"{type(future).__name__} exception was never retrieved",
+        "exception": future.value,
+        "future": future,
+    }
+    if future._source_traceback:
+        context["source_traceback"] = future._source_traceback
+    future.loop.call_exception_handler(context)
+    return 0
+
+
+# ------------------------------------------------------------- result and await --
+#
+# Functions that raise what the future holds, without a line of their own in its traceback.
+
+cdef PyObject* future_result(PyObject* self, PyObject* unused) noexcept:
+    cdef Future future = <Future>self
+    error = future.outcome()
+    if error is not None:
+        return pl_raise(<PyObject*>error)
+    Py_INCREF(future.value)
+    return <PyObject*>future.value
+
+
+cdef PyObject* future_await(PyObject* self) noexcept:
+    """am_await: the future is its own iterator."""
+    if (<Future>self).loop is None:
+        error = RuntimeError("Future object is not initialized.")
+        return pl_raise(<PyObject*>error)
+    Py_INCREF(<object>self)
+    return self
+
+
+cdef int future_send(PyObject* self, PyObject* value, PyObject** result) noexcept:
+    """am_send: itself while there is no result, for the task to wait for, and then the result."""
+    cdef Future future = <Future>self
+    if future.state == PENDING:
+        future.blocking = True
+        Py_INCREF(future)
+        result[0] = self
+        return PYGEN_NEXT
+    error = future.take_failure()
+    if error is not None:
+        result[0] = pl_raise(<PyObject*>error)
+        return PYGEN_ERROR
+    Py_INCREF(future.value)
+    result[0] = <PyObject*>future.value
+    return PYGEN_RETURN
+
+
+cdef PyObject* future_next(PyObject* self) noexcept:
+    """tp_iternext: the same, for the interpreters whose `await` calls this."""
+    cdef PyObject* result = NULL
+    cdef int what = future_send(self, NULL, &result)
+    if what == PYGEN_RETURN:
+        pl_stop_iteration(result)
+        Py_DECREF(<object>result)
+        return NULL
+    return result
+
+
+@cython.final
+@cython.internal
+cdef class FutureIter:
+    """What `__await__` gives to who calls it by hand."""
+    cdef Future future           # None once it has ended
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.advance()
+
+    def send(self, value, /):
+        """As `next`: a future makes nothing of a value."""
+        return self.advance()
+
+    def throw(self, kind, value=None, traceback=None, /):
+        """Raise in the awaiting code what is given."""
+        self.future = None
+        if isinstance(kind, type) and issubclass(kind, BaseException):
+            if not isinstance(value, kind):
+                value = kind() if value is None else kind(*value) if isinstance(value, tuple) else kind(value)
+        elif isinstance(kind, BaseException):
+            if value is not None:
+                raise TypeError("instance exception may not have a separate value")
+            value = kind
+        else:
+            raise TypeError(f"exceptions must be classes or instances deriving from BaseException, not {kind!r}")
+        if traceback is not None:
+            if not isinstance(traceback, types.TracebackType):
+                raise TypeError("throw() third argument must be a traceback")
+            value = value.with_traceback(traceback)
+        raise value
+
+    def close(self):
+        """Wait no more."""
+        self.future = None
+
+    cdef object advance(self):
+        cdef Future future = self.future
+        if future is None:
+            raise StopIteration
+        if future.state == PENDING:
+            if future.blocking:
+                raise RuntimeError("await wasn't used with future")
+            future.blocking = True
+            return future
+        self.future = None
+        error = future.take_failure()
+        if error is not None:
+            raise error
+        if pl_stop_iteration(<PyObject*>future.value) < 0 or future.value is not None:
+            raise take_exception()
+        raise StopIteration
+
+
+cdef object new_future_iter(Future future):
+    cdef FutureIter iterator = FutureIter.__new__(FutureIter)
+    iterator.future = future
+    return iterator

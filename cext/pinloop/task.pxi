@@ -1,0 +1,546 @@
+# Task: a coroutine driven by a loop, as asyncio.Task in all that user code can see.
+#
+# A task that is ready is itself an entry of the ready ring.  A step is one function: context, current
+# task, PyIter_Send, and what became of it.  On a loop that is not pinloop's the steps go through its
+# call_soon, as asyncio's own do.
+
+cdef bint CAN_START_EAGERLY = sys.version_info >= (3, 12)
+
+# From 3.13 on the last uncancel() also takes back a cancellation that has not been delivered.
+cdef bint UNCANCEL_TAKES_BACK = sys.version_info >= (3, 13)
+
+
+cdef class Task(Future):
+    """A task of any asyncio loop.  Made by `loop.create_task()` or `asyncio.create_task()`.
+
+    It stands in for asyncio.Task, `isinstance` included, and does in each case what that does.
+    """
+
+    def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=False):
+        if eager_start and not CAN_START_EAGERLY:
+            raise TypeError("Task() got an unexpected keyword argument 'eager_start'")
+        if self.listed:
+            unlist(self)
+        Future.__init__(self, loop=loop)
+        self.must_cancel = self.reports_loss = False
+        self.cancel_requests = 0
+        self.awaiting = self.raising = None
+        self.start(coro, name, context, eager_start)
+
+    @property
+    def __class__(self):
+        return asyncio.Task
+
+    @cython.final
+    cdef int start(self, object coro, object name, object context, bint eager) except -1:
+        if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
+            raise TypeError(f"a coroutine was expected, got {coro!r}")
+        if context is None:
+            self.context = PyContext_CopyCurrent()
+        elif PyContext_CheckExact(context):
+            self.context = context
+        else:
+            raise TypeError(f"a contextvars.Context was expected, got {type(context).__name__}")
+        self.coro = coro
+        if name is None:
+            self.name = pl_next_number()
+        else:
+            self.name = name if type(name) is str else str(name)
+        self.reports_loss = True
+        if eager and self.loop.is_running():
+            return self.start_eagerly()
+        if self.native:
+            enlist(self, <Reactor>self.loop)
+        else:
+            asyncio.tasks._register_task(self)
+        return self.schedule()
+
+    def __dealloc__(self):
+        if self.listed:
+            unlist(self)
+
+    def __del__(self):
+        if self.state == PENDING and self.reports_loss:
+            report_loss(self)
+        if self.log_traceback:
+            report_unseen(self)
+
+    # ---------------------------------------------------------------- asking --
+
+    def get_coro(self):
+        """The coroutine; None if it ended in its eager start."""
+        return self.coro
+
+    def get_context(self):
+        """The contextvars.Context in which it runs."""
+        return self.context
+
+    def get_name(self):
+        """Its name: "Task-1" and so on, unless it was given one."""
+        if self.name is not None and type(self.name) is not str:
+            self.name = f"Task-{self.name}"
+        return self.name
+
+    def set_name(self, value, /):
+        """Name it str(value)."""
+        self.name = value if type(value) is str else str(value)
+
+    def get_stack(self, *, limit=None):
+        """The frames where it is suspended, or those of the traceback of its exception; see asyncio.Task."""
+        return base_tasks._task_get_stack(self, limit)
+
+    def print_stack(self, *, limit=None, file=None):
+        """Print the frames of `get_stack` as a traceback, to `file` or stderr."""
+        base_tasks._task_print_stack(self, limit, file)
+
+    def set_result(self, result, /):
+        """Not for tasks: raises RuntimeError."""
+        raise RuntimeError("Task does not support set_result operation")
+
+    def set_exception(self, exception, /):
+        """Not for tasks: raises RuntimeError."""
+        raise RuntimeError("Task does not support set_exception operation")
+
+    # ---------------------------------------------------------- cancellation --
+
+    def cancel(self, msg=None):
+        """Have CancelledError raised in the coroutine where it waits.  False if the task is done.
+
+        The coroutine may clean up, or refuse; only when it ends with the error is the task cancelled.
+        Each call counts: see `cancelling` and `uncancel`.
+        """
+        check_alive(self)
+        return request_cancel(self, msg)
+
+    def cancelling(self):
+        """How many times it was asked to cancel, less those taken back."""
+        return self.cancel_requests
+
+    def uncancel(self):
+        """Take one cancellation request back; how many are left."""
+        if self.cancel_requests > 0:
+            self.cancel_requests -= 1
+            if UNCANCEL_TAKES_BACK and self.cancel_requests == 0:
+                self.must_cancel = False
+        return self.cancel_requests
+
+    # -------------------------------------------------------------- stepping --
+
+    @cython.final
+    cdef int schedule(self) except -1:
+        """Have the next step made."""
+        cdef Loop loop
+        if not self.native:
+            self.loop.call_soon(PyCFunction_New(&step_method, self), context=self.context)
+            return 0
+        loop = <Loop>self.loop
+        if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth):
+            loop.check_call(len, "call_soon", False)
+        if pl_unlikely(inbox_waiting(&loop.inbox)):
+            loop.drain_inbox()
+        return ring_push(&loop.ready, self)
+
+    @cython.final
+    cdef int schedule_raising(self, object exception) except -1:
+        """Have the next step throw `exception` into the coroutine."""
+        self.raising = exception
+        return self.schedule()
+
+    cdef int run(self, Reactor reactor) except -1:
+        if reactor.debug:
+            return self.run_debug_step(reactor)
+        try:
+            self.step(self.cause_of_step(), False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            reactor.report({"message": f"Exception in a step of {self!r}", "exception": exc, "task": self})
+        return 0
+
+    @cython.final
+    cdef int run_debug_step(self, Reactor reactor) except -1:
+        """run, but timed: a step that holds the loop up is reported."""
+        cdef int64_t start = reactor.poller.now()
+        cdef double took
+        try:
+            self.step(self.cause_of_step(), False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            reactor.report({"message": f"Exception in a step of {self!r}", "exception": exc, "task": self})
+        took = (reactor.poller.now() - start) / 1e9
+        if took >= reactor.slow_callback_duration:
+            logger.warning("Executing %r took %.3f seconds", self, took)
+        return 0
+
+    @cython.final
+    cdef object cause_of_step(self):
+        """What the step throws into the coroutine: the failure of what it waited for, or None."""
+        if self.raising is not None:
+            exception, self.raising = self.raising, None
+            return exception
+        if self.awaiting is not None:
+            return (<Future>self.awaiting).take_failure()
+        return None
+
+    @cython.final
+    cdef int step(self, object exception, bint in_context) except -1:
+        if self.state != PENDING:
+            raise InvalidStateError(f"step(): already done: {self!r}, {exception!r}")
+        if self.must_cancel:
+            self.must_cancel = False
+            if not isinstance(exception, CancelledError):
+                exception = self.cancelled_error()
+        self.awaiting = None
+        if not self.native:
+            return step_elsewhere(self, exception)
+        enter_task(<Reactor>self.loop, self)
+        if in_context:
+            return self.advance(exception)
+        if PyContext_Enter(<PyObject*>self.context) < 0:
+            # Somebody runs the loop inside it: as a callback it would fail the same way.
+            raise take_exception()
+        try:
+            self.advance(exception)
+        finally:
+            PyContext_Exit(<PyObject*>self.context)
+        return 0
+
+    @cython.final
+    cdef int start_eagerly(self) except -1:
+        """The first step, now, as part of what runs."""
+        if not self.native:
+            return start_eagerly_elsewhere(self)
+        reactor = <Reactor>self.loop
+        if (<Reactor>reactor).thread_id != PyThread_get_thread_ident():
+            raise RuntimeError(f"loop {reactor!r} is not the running loop")
+        before = asyncio.current_task(reactor)
+        enlist(self, <Reactor>reactor)
+        enter_task(<Reactor>reactor, self)
+        try:
+            if PyContext_Enter(<PyObject*>self.context) < 0:
+                self.reports_loss = False
+                raise take_exception()
+            try:
+                self.advance(None)
+            finally:
+                PyContext_Exit(<PyObject*>self.context)
+        finally:
+            if before is None:
+                leave_task(<Reactor>reactor)
+            else:
+                enter_task(<Reactor>reactor, before)
+            if self.state != PENDING:
+                self.coro = None
+        return 0
+
+    @cython.final
+    cdef int advance(self, object exception) except -1:
+        """Resume the coroutine, and see to what became of it."""
+        cdef PyObject* result = NULL
+        cdef int what
+        cdef object coro = self.coro
+        if exception is None:
+            what = PyIter_Send(<PyObject*>coro, <PyObject*>None, &result)
+        else:
+            what = pl_throw(<PyObject*>coro, <PyObject*>exception, &result)
+        if what == PYGEN_NEXT:
+            yielded = <object>result
+            Py_DECREF(yielded)
+            if yielded is None:
+                return self.schedule()    # a bare yield: it gives way for one turn
+            if type(yielded) is Future or type(yielded) is Task:
+                return self.wait_for(<Future>yielded)
+            return self.wait_for_foreign(yielded)
+        if what == PYGEN_RETURN:
+            return self.ended(result)
+        return self.broke_off()
+
+    @cython.final
+    cdef int ended(self, PyObject* result) except -1:
+        """The coroutine returned; its result comes with a reference."""
+        value = <object>result
+        Py_DECREF(value)
+        if self.listed:
+            unlist(self)
+        if self.must_cancel:
+            # Cancelled just before it ended, by itself.
+            self.must_cancel = False
+            self.settle_cancelled(self._cancel_message)
+            return 0
+        return self.settle(value, False)
+
+    @cython.final
+    cdef int broke_off(self) except -1:
+        """The coroutine raised what the error indicator holds."""
+        exception = take_exception()
+        if self.listed:
+            unlist(self)
+        if isinstance(exception, CancelledError):
+            self.more().cancelled_error = exception
+            self.settle_cancelled(None)
+            return 0
+        self.settle_failed(exception)
+        if is_exit(exception):
+            raise exception
+        return 0
+
+    # --------------------------------------------------------------- waiting --
+
+    @cython.final
+    cdef int wait_for(self, Future future) except -1:
+        """The coroutine awaits a future of ours."""
+        if future.loop is not self.loop:
+            return self.schedule_raising(
+                RuntimeError(f"Task {self!r} got Future {future!r} attached to a different loop"))
+        if not future.blocking:
+            return self.schedule_raising(
+                RuntimeError(f"yield was used instead of yield from in task {self!r} with {future!r}"))
+        future.blocking = False
+        if future is self:
+            return self.schedule_raising(RuntimeError(f"Task cannot await on itself: {self!r}"))
+        if not self.native:
+            future.add_done_callback(wakeup_of(self), context=self.context)
+        elif future.state == PENDING:
+            future.add_waiter(self, None)
+        else:
+            self.schedule()
+        self.awaiting = future
+        if self.must_cancel and future.cancel(self._cancel_message):
+            self.must_cancel = False
+        return 0
+
+    @cython.final
+    cdef int wait_for_foreign(self, object future) except -1:
+        """The coroutine awaits something else: a future of another kind, or what cannot be waited for."""
+        blocking = getattr(future, "_asyncio_future_blocking", None)
+        if blocking is None:
+            if isinstance(future, types.GeneratorType):
+                return self.schedule_raising(RuntimeError(
+                    f"yield was used instead of yield from for generator in task {self!r} with {future!r}"))
+            return self.schedule_raising(RuntimeError(f"Task got bad yield: {future!r}"))
+        if futures._get_loop(future) is not self.loop:
+            return self.schedule_raising(
+                RuntimeError(f"Task {self!r} got Future {future!r} attached to a different loop"))
+        if not blocking:
+            return self.schedule_raising(
+                RuntimeError(f"yield was used instead of yield from in task {self!r} with {future!r}"))
+        if future is self:
+            future._asyncio_future_blocking = False
+            return self.schedule_raising(RuntimeError(f"Task cannot await on itself: {self!r}"))
+        if KNOWS_AWAITED_BY:
+            futures.future_add_to_awaited_by(future, self)
+        future._asyncio_future_blocking = False
+        future.add_done_callback(wakeup_of(self), context=self.context)
+        self.awaiting = future
+        if self.must_cancel and future.cancel(msg=self._cancel_message):
+            self.must_cancel = False
+        return 0
+
+    # --------------------------------------- what asyncio's own functions read --
+
+    @property
+    def _coro(self):
+        return self.coro
+
+    @property
+    def _fut_waiter(self):
+        return self.awaiting
+
+    @property
+    def _must_cancel(self):
+        return self.must_cancel != 0
+
+    @property
+    def _log_destroy_pending(self):
+        return self.reports_loss != 0
+
+    @_log_destroy_pending.setter
+    def _log_destroy_pending(self, value):
+        self.reports_loss = bool(value)
+
+
+cdef object request_cancel(Task task, object message):
+    """Task.cancel: down the chain of tasks that wait for one another, to the one that waits for none."""
+    cdef object awaited
+    task.log_traceback = False
+    if task.state != PENDING:
+        return False
+    while True:
+        task.log_traceback = False
+        task.cancel_requests += 1
+        awaited = task.awaiting
+        if awaited is None:
+            break
+        if type(awaited) is Task:
+            if (<Task>awaited).state != PENDING:
+                break
+            task = <Task>awaited
+            continue
+        if type(awaited) is Future:
+            if (<Future>awaited).settle_cancelled(message):
+                return True
+        elif awaited.cancel(msg=message):
+            return True
+        break
+    # It is about to be resumed, or runs: the error is raised in its next step.
+    task.must_cancel = True
+    if message is not None or task.rest is not None:
+        task.more().cancel_message = message
+    return True
+
+
+cdef int report_loss(Task task) except -1:
+    """A pending task is about to vanish, and with it what it was to do."""
+    task.reports_loss = False
+    context = {"task": task, "message": "Task was destroyed but it is pending!"}
+    if task._source_traceback:
+        context["source_traceback"] = task._source_traceback
+    task.loop.call_exception_handler(context)
+    return 0
+
+
+# ---------------------------------------------------------------- on other loops --
+
+cdef int step_elsewhere(Task task, object exception) except -1:
+    """A step on a loop that is not pinloop's, which entered the context."""
+    asyncio.tasks._enter_task(task.loop, task)
+    try:
+        task.advance(exception)
+    finally:
+        asyncio.tasks._leave_task(task.loop, task)
+    return 0
+
+
+cdef int start_eagerly_elsewhere(Task task) except -1:
+    before = swap_current_task(task.loop, task)
+    try:
+        asyncio.tasks._register_eager_task(task)
+        try:
+            if PyContext_Enter(<PyObject*>task.context) < 0:
+                task.reports_loss = False
+                raise take_exception()
+            try:
+                task.advance(None)
+            finally:
+                PyContext_Exit(<PyObject*>task.context)
+        finally:
+            asyncio.tasks._unregister_eager_task(task)
+    finally:
+        swap_current_task(task.loop, before)
+        if task.state != PENDING:
+            task.coro = None
+        else:
+            asyncio.tasks._register_task(task)
+    return 0
+
+
+# The callbacks that a task gives to loops and futures of other kinds; C functions and no methods, so that
+# they are no attributes of a task.
+
+cdef PyMethodDef step_method, wakeup_method
+
+cdef object task_step(PyObject* self, PyObject* unused):
+    cdef Task task = <Task>self
+    task.step(task.cause_of_step(), True)
+    return None
+
+
+cdef object task_wakeup(PyObject* self, PyObject* future):
+    """The future that the task waits for is done."""
+    cdef Task task = <Task>self
+    failure = None
+    if KNOWS_AWAITED_BY:
+        futures.future_discard_from_awaited_by(<object>future, task)
+    try:
+        (<object>future).result()
+    except BaseException as exc:
+        failure = exc
+    task.step(failure, True)
+    return None
+
+
+cdef object wakeup_of(Task task):
+    return PyCFunction_New(&wakeup_method, task)
+
+
+step_method.ml_name = b"task_step"
+step_method.ml_meth = <void*>task_step
+step_method.ml_flags = METH_NOARGS
+wakeup_method.ml_name = b"task_wakeup"
+wakeup_method.ml_meth = <void*>task_wakeup
+wakeup_method.ml_flags = METH_O
+
+
+# ----------------------------------------------------------------- the list of tasks --
+#
+# asyncio.all_tasks() asks a loop for its tasks (see _registry.py), so that a task needs no entry in a
+# WeakSet: those that are not done are linked with one another.
+
+cdef inline void enlist(Task task, Reactor reactor) noexcept:
+    task.next_task = reactor.first_task
+    if task.next_task != NULL:
+        (<Task>task.next_task).task_link = &task.next_task
+    task.task_link = &reactor.first_task
+    reactor.first_task = <PyObject*>task
+    task.listed = True
+
+
+cdef inline void unlist(Task task) noexcept:
+    if task.next_task != NULL:
+        (<Task>task.next_task).task_link = task.task_link
+    task.task_link[0] = task.next_task
+    task.listed = False
+
+
+cdef void unlist_all(Reactor reactor) noexcept:
+    """Before the reactor goes: in a cycle its tasks may outlive it."""
+    while reactor.first_task != NULL:
+        unlist(<Task>reactor.first_task)
+
+
+cdef list listed_tasks(Reactor reactor):
+    cdef PyObject* task = reactor.first_task
+    found = []
+    while task != NULL:
+        found.append(<object>task)
+        task = (<Task>task).next_task
+    return found
+
+
+# ------------------------------------------------------------------ call graphs --
+
+# From 3.14 on `gather`, TaskGroup and others note in a future who awaits it, by two functions that know no
+# futures but asyncio's own.  These take their places; see _registry.py.
+
+cdef object stock_add = getattr(futures, "future_add_to_awaited_by", None)
+cdef object stock_discard = getattr(futures, "future_discard_from_awaited_by", None)
+cdef bint KNOWS_AWAITED_BY = stock_add is not None
+
+
+def future_add_to_awaited_by(fut, waiter, /):
+    """Record that `fut` is awaited by `waiter`."""
+    cdef Future future
+    if not isinstance(fut, Future):
+        stock_add(fut, waiter)
+        return
+    future = <Future>fut
+    if future.awaited_by is None:
+        future.awaited_by = waiter
+    elif type(future.awaited_by) is set:
+        future.awaited_by.add(waiter)
+    elif future.awaited_by is not waiter:
+        future.awaited_by = {future.awaited_by, waiter}
+
+
+def future_discard_from_awaited_by(fut, waiter, /):
+    """Record that `fut` is no longer awaited by `waiter`."""
+    cdef Future future
+    if not isinstance(fut, Future):
+        stock_discard(fut, waiter)
+        return
+    future = <Future>fut
+    if future.awaited_by is waiter:
+        future.awaited_by = None
+    elif type(future.awaited_by) is set:
+        future.awaited_by.discard(waiter)
