@@ -16,8 +16,8 @@ cdef class Task(Future):
     It stands in for asyncio.Task, `isinstance` included, and does in each case what that does.
     """
 
-    def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=False):
-        if eager_start and not CAN_START_EAGERLY:
+    def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=None):
+        if eager_start is not None and not CAN_START_EAGERLY:
             raise TypeError("Task() got an unexpected keyword argument 'eager_start'")
         if self.listed:
             unlist(self)
@@ -25,7 +25,7 @@ cdef class Task(Future):
         self.must_cancel = self.reports_loss = False
         self.cancel_requests = 0
         self.awaiting = self.raising = None
-        self.start(coro, name, context, eager_start)
+        self.start(coro, name, context, bool(eager_start))
 
     @property
     def __class__(self):

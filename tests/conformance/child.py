@@ -56,7 +56,8 @@ class Looks:
 
     @property
     def _ready(self) -> list[Any]:
-        return [each for each in self._entries() if type(each) is _core.Handle]
+        tasks = [each for each in gc.get_referents(self) if isinstance(each, _core.Task)]
+        return [each for each in self._entries() if type(each) is _core.Handle] + tasks
 
     @property
     def _scheduled(self) -> list[Any]:
