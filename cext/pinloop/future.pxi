@@ -10,10 +10,12 @@ cdef object InvalidStateError = asyncio.InvalidStateError
 cdef tuple STATES = ("PENDING", "CANCELLED", "FINISHED")
 
 # 3.13 turned a StopIteration into a RuntimeError; before, it was refused.
+cdef str STOP_REFUSED = "StopIteration interacts badly with generators and cannot be raised into a Future"
 cdef bint WRAPS_STOP_ITERATION = sys.version_info >= (3, 13)
 
 
 @cython.final
+@cython.internal
 cdef class FutureRest:
     pass
 
@@ -346,11 +348,11 @@ cdef object raisable(object exception):
     """The exception itself, but for StopIteration: raised in a coroutine it would be taken for its end."""
     if WRAPS_STOP_ITERATION:
         if isinstance(exception, StopIteration):
-            wrapper = RuntimeError("StopIteration interacts badly with generators and cannot be raised into a Future")
+            wrapper = RuntimeError(STOP_REFUSED)
             wrapper.__cause__ = wrapper.__context__ = exception
             return wrapper
     elif type(exception) is StopIteration:
-        raise TypeError("StopIteration interacts badly with generators and cannot be raised into a Future")
+        raise TypeError(STOP_REFUSED)
     return exception
 
 
@@ -451,7 +453,7 @@ cdef class FutureIter:
                 raise TypeError("instance exception may not have a separate value")
             value = kind
         else:
-            raise TypeError(f"exceptions must be classes or instances deriving from BaseException, not {kind!r}")
+            raise TypeError(f"exceptions must derive from BaseException, not {kind!r}")
         if traceback is not None:
             if not isinstance(traceback, types.TracebackType):
                 raise TypeError("throw() third argument must be a traceback")

@@ -102,7 +102,8 @@ The result.
 Raises the exception if there is one, CancelledError if it was cancelled, InvalidStateError if it
 is not done.
 """
-(<dict>pl_type_dict(<PyTypeObject*>Future))["result"] = PyDescr_NewMethod(<PyTypeObject*>Future, &result_method)
+_type = Future
+(<dict>pl_type_dict(<PyTypeObject*>_type))["result"] = PyDescr_NewMethod(<PyTypeObject*>_type, &result_method)
 for _type in (Future, Task):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>future_await, <void*>future_next, <void*>future_send)
     PyType_Modified(<PyTypeObject*>_type)

@@ -14,7 +14,19 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import socket
 from traceback import StackSummary
-from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, final, type_check_only
+from types import FrameType, GenericAlias
+from typing import (
+    IO,
+    Any,
+    Generic,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    final,
+    type_check_only,
+)
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
@@ -179,6 +191,124 @@ class TimerHandle(Handle):
     def __le__(self, other: TimerHandle) -> bool: ...
     def __gt__(self, other: TimerHandle) -> bool: ...
     def __ge__(self, other: TimerHandle) -> bool: ...
+
+# --------------------------------------------------------- futures and tasks --
+
+class Future(Runnable, Generic[_T]):
+    """A future of any asyncio loop.  Made by `loop.create_future()`, or by calling it.
+
+    It stands in for asyncio.Future, `isinstance` included, and does in each case what that does.  On a
+    pinloop loop callbacks go onto the ready ring directly, and so do tasks that await it.
+    """
+
+    _asyncio_future_blocking: bool
+    _cancel_message: Any
+    _log_traceback: bool
+    def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it belongs to."""
+    def done(self) -> bool:
+        """Whether it has a result or an exception, or was cancelled."""
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+    def result(self) -> _T:
+        """The result.
+
+        Raises the exception if there is one, CancelledError if it was cancelled, InvalidStateError if it
+        is not done.
+        """
+    def exception(self) -> BaseException | None:
+        """The exception, or None if there is a result.
+
+        Raises CancelledError if it was cancelled, InvalidStateError if it is not done.
+        """
+    def set_result(self, result: _T, /) -> None:
+        """Complete it with a result.  Raises InvalidStateError if it is done already."""
+    def set_exception(self, exception: type[BaseException] | BaseException, /) -> None:
+        """Complete it with an exception, given as an instance or a class.
+
+        Raises InvalidStateError if it is done already, TypeError for what is no exception.
+        """
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel it, and have its callbacks called.  False if it is done already."""
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
+        """Call `fn(future)` through the loop once it is done, in `context` or a copy of the current one."""
+    def remove_done_callback(self, fn: Callable[[Any], object], /) -> int:
+        """Forget every callback that equals `fn`; how many there were."""
+    def __await__(self) -> Generator[Any, None, _T]: ...
+    def __iter__(self) -> Generator[Any, None, _T]: ...
+    def _make_cancelled_error(self) -> asyncio.CancelledError:
+        """The CancelledError to raise: asyncio's own functions ask for it."""
+    @property
+    def _asyncio_awaited_by(self) -> frozenset[Any] | None: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _callbacks(self) -> list[tuple[Callable[[Any], object], Context]] | None: ...
+    @property
+    def _result(self) -> _T | None: ...
+    @property
+    def _exception(self) -> BaseException | None: ...
+    @property
+    def _state(self) -> str: ...
+    @property
+    def _source_traceback(self) -> StackSummary | None: ...
+
+class Task(Future[_T]):
+    """A task of any asyncio loop.  Made by `loop.create_task()` or `asyncio.create_task()`.
+
+    It stands in for asyncio.Task, `isinstance` included, and does in each case what that does.
+    """
+
+    _log_destroy_pending: bool
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        eager_start: bool | None = None,
+    ) -> None: ...
+    def get_coro(self) -> Coroutine[Any, Any, _T] | Generator[Any, None, _T] | None:
+        """The coroutine; None if it ended in its eager start."""
+    def get_context(self) -> Context:
+        """The contextvars.Context in which it runs."""
+    def get_name(self) -> str:
+        """Its name: "Task-1" and so on, unless it was given one."""
+    def set_name(self, value: object, /) -> None:
+        """Name it str(value)."""
+    def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
+        """The frames where it is suspended, or those of the traceback of its exception; see asyncio.Task."""
+    def print_stack(self, *, limit: int | None = None, file: IO[str] | None = None) -> None:
+        """Print the frames of `get_stack` as a traceback, to `file` or stderr."""
+    def set_result(self, result: object, /) -> NoReturn:
+        """Not for tasks: raises RuntimeError."""
+    def set_exception(self, exception: object, /) -> NoReturn:
+        """Not for tasks: raises RuntimeError."""
+    def cancel(self, msg: Any = None) -> bool:
+        """Have CancelledError raised in the coroutine where it waits.  False if the task is done.
+
+        The coroutine may clean up, or refuse; only when it ends with the error is the task cancelled.
+        Each call counts: see `cancelling` and `uncancel`.
+        """
+    def cancelling(self) -> int:
+        """How many times it was asked to cancel, less those taken back."""
+    def uncancel(self) -> int:
+        """Take one cancellation request back; how many are left."""
+    @property
+    def _coro(self) -> Any: ...
+    @property
+    def _fut_waiter(self) -> Any: ...
+    @property
+    def _must_cancel(self) -> bool: ...
+
+def future_add_to_awaited_by(fut: Any, waiter: Any, /) -> None:
+    """Record that `fut` is awaited by `waiter`."""
+
+def future_discard_from_awaited_by(fut: Any, waiter: Any, /) -> None:
+    """Record that `fut` is no longer awaited by `waiter`."""
 
 # ---------------------------------------------------------------- transports --
 
@@ -652,7 +782,7 @@ class Loop(SocketCalls):
     def get_debug(self) -> bool:
         """Whether debug mode is on."""
     def create_future(self) -> asyncio.Future[Any]:
-        """A new asyncio.Future of this loop."""
+        """A new future of this loop."""
     if sys.version_info >= (3, 12):
         def create_task(
             self,
@@ -664,8 +794,9 @@ class Loop(SocketCalls):
         ) -> asyncio.Task[_T]:
             """Schedule coroutine `coro` and return its Task.
 
-            Keywords (`name`, `context`, and from 3.12 on `eager_start`) go to asyncio.Task, or
-            to the task factory.  Raises RuntimeError on a closed loop.
+            Keywords are those of asyncio.Task (`name`, `context`, and from 3.12 on `eager_start`); they go
+            to the task factory, if there is one.  Raises TypeError for what is no coroutine, RuntimeError
+            on a closed loop.
             """
     else:
         def create_task(
@@ -677,10 +808,15 @@ class Loop(SocketCalls):
         ) -> asyncio.Task[_T]:
             """Schedule coroutine `coro` and return its Task.
 
-            Keywords (`name`, `context`, and from 3.12 on `eager_start`) go to asyncio.Task, or
-            to the task factory.  Raises RuntimeError on a closed loop.
+            Keywords are those of asyncio.Task (`name`, `context`, and from 3.12 on `eager_start`); they go
+            to the task factory, if there is one.  Raises TypeError for what is no coroutine, RuntimeError
+            on a closed loop.
             """
 
+    def _pending_tasks(self) -> list[Task[Any]]:
+        """The tasks that are not done, but for those of other classes."""
+    def _set_stock_tasks(self, stock: bool) -> None:
+        """Have `create_future` and `create_task` make asyncio's own classes."""
     def set_task_factory(self, factory: _TaskFactory | None) -> None:
         """Make `create_task` call `factory(loop, coro, **kwargs)`; None gives the default back."""
     def get_task_factory(self) -> _TaskFactory | None:

@@ -33,10 +33,9 @@ class TaskRegistry(weakref.WeakSet[Any]):
 
 def _asyncio_set() -> weakref.WeakSet[Any]:
     """The WeakSet that `asyncio.all_tasks` goes through."""
-    if sys.version_info < (3, 12):
-        return tasks._all_tasks  # type: ignore[attr-defined, no-any-return]
-    if sys.version_info < (3, 14):
-        return tasks._scheduled_tasks  # type: ignore[attr-defined, no-any-return]
+    for name in ("_all_tasks", "_scheduled_tasks"):  # 3.11; 3.12 and 3.13
+        if sys.version_info < (3, 14) and hasattr(tasks, name):
+            return getattr(tasks, name)  # type: ignore[no-any-return]
     # From 3.14 on it is a field of the C module, which shows it to the garbage collector alone.
     found = [held for held in gc.get_referents(sys.modules["_asyncio"]) if isinstance(held, weakref.WeakSet)]
     if len(found) != 1:

@@ -33,7 +33,7 @@ def ways_in() -> None:
 def wrong_ways_in() -> None:
     pinloop.run(main)  # type: ignore[arg-type]
     pinloop.run(42)  # type: ignore[arg-type]
-    pinloop.new_event_loop(42)  # type: ignore[call-arg]
+    pinloop.new_event_loop(tasks=42)  # type: ignore[arg-type]
 
 
 def scheduling(loop: pinloop.Loop) -> None:
