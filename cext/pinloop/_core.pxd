@@ -240,6 +240,7 @@ include "model_stream.pxi"
 include "model_tls.pxi"
 include "model_datagram.pxi"
 include "model_pipe.pxi"
+include "model_streams.pxi"
 
 # ------------------------------------------------------------------ the loop --
 

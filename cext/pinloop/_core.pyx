@@ -45,4 +45,6 @@ include "sockwatch.pxi"      # the registration that sock_* calls share
 include "sockcall_io.pxi"     # the system calls behind sock_recv & co.
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
+include "streamcall.pxi"     # what a stream's methods return
+include "streams.pxi"        # asyncio's streams
 include "typesetup.pxi"      # what is set on types beyond what Cython has words for

@@ -89,6 +89,7 @@ cdef extern from "compat.h" nogil:
     const short POLLOUT
     int poll(pollfd* fds, unsigned long count, int timeout_ms)
 
+    void* memmem(const void* haystack, size_t size, const void* needle, size_t needle_size)
     int pl_is_tcp(int fd)
     ssize_t pl_sendfile(int out, int source, int64_t offset, size_t count)
     int pl_accept(int fd, sockaddr_storage* address, socklen_t* size)

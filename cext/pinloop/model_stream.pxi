@@ -68,6 +68,7 @@ cdef class StreamTransport(Transport):
     cdef int lost_writes         # writes after the connection was lost
     cdef OutQueue out
     cdef TlsTransport tls        # whose ciphertext it carries, if its protocol is a TlsRecords
+    cdef StreamProtocol streams  # its protocol, if that is a stream's: what arrives goes there directly
     cdef FileSend file_send      # the file being sent, or None: nothing is queued after it
     cdef object receive          # bound data_received, or get_buffer of a BufferedProtocol
     cdef object received         # bound buffer_updated of a BufferedProtocol

@@ -1,6 +1,7 @@
 # Everything the floors import, in one place.
 
 import asyncio
+import collections
 import functools
 import inspect
 import operator
@@ -41,7 +42,7 @@ from libc.errno cimport errno
 from libc.math cimport ceil, isnan
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport timespec
 from posix.unistd cimport getpid
 

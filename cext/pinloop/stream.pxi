@@ -43,6 +43,7 @@ cdef class StreamTransport(Transport):
     cdef int bind_protocol(self, object protocol) except -1:
         self.protocol = protocol
         self.tls = (<TlsRecords>protocol).tls if type(protocol) is TlsRecords else None
+        self.streams = direct_protocol(protocol)
         self.buffered = isinstance(protocol, asyncio.BufferedProtocol)
         if self.buffered:
             self.receive = protocol.get_buffer
@@ -113,6 +114,7 @@ cdef class StreamTransport(Transport):
             self.set_state(STREAM_CLOSED)
             self.protocol = self.receive = self.received = None
             self.tls = None
+            self.streams = None
             if server is not None:
                 server._detach(self)
 
@@ -219,20 +221,7 @@ cdef class StreamTransport(Transport):
         what is not bytes-like and RuntimeError after `write_eof`.  On a connection that
         is closed or lost it does nothing (the fifth time it logs a warning).
         """
-        if pl_unlikely(self.reactor.fork_depth != pl_fork_depth):
-            self.reactor.forked()
-        if not PyBytes_CheckExact(data) and not PyObject_CheckBuffer(data):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-        if self.eof_requested:
-            raise RuntimeError("Cannot call write() after write_eof()")
-        if pl_unlikely(self.file_send is not None):
-            raise RuntimeError("unable to write; sendfile is in progress")
-        if self.state >= STREAM_CLOSING:
-            written_too_late(self)
-            return
-        enqueue(self, data)
-        if self.out.count:
-            push_out(self)
+        write_data(self, data)
 
     def writelines(self, list_of_data):
         """Send several bytes-like objects, in one system call where the kernel takes them."""

@@ -59,11 +59,22 @@ cdef int read_large(StreamTransport self) except -1:
 
 cdef int deliver(StreamTransport self, object data) except -1:
     cdef object receive = self.receive   # held: the callback may set another protocol
-    cdef PyObject* result = self.tell(receive, <PyObject*>data)
+    cdef PyObject* result
+    if self.streams is not None and self.streams.native_reader is not None:
+        return deliver_to_streams(self, data)
+    result = self.tell(receive, <PyObject*>data)
     if result == NULL:
         return self.protocol_failed("data_received")
     Py_DECREF(<object>result)
     return 0
+
+
+cdef int deliver_to_streams(StreamTransport self, object data) except -1:
+    """What a StreamReader of ours does with it needs no context: it runs no code of the program's."""
+    try:
+        return self.streams.receive(data)
+    except BaseException as failure:
+        return self.protocol_failed("data_received", failure)
 
 
 cdef int read_into_buffer(StreamTransport self) except -1:

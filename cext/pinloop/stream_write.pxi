@@ -17,6 +17,22 @@ cdef int written_too_late(StreamTransport self) except -1:
     return 0
 
 
+cdef int write_data(StreamTransport self, object data) except -1:
+    """`write`, for calls from the floors above."""
+    if pl_unlikely(self.reactor.fork_depth != pl_fork_depth):
+        self.reactor.forked()
+    if not PyBytes_CheckExact(data) and not PyObject_CheckBuffer(data):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+    if self.eof_requested:
+        raise RuntimeError("Cannot call write() after write_eof()")
+    if pl_unlikely(self.file_send is not None):
+        raise RuntimeError("unable to write; sendfile is in progress")
+    if self.state >= STREAM_CLOSING:
+        return written_too_late(self)
+    enqueue(self, data)
+    return push_out(self) if self.out.count else 0
+
+
 cdef int enqueue(StreamTransport self, object data) except -1:
     if not PyBytes_CheckExact(data):
         return enqueue_copy(self, data)

@@ -77,7 +77,7 @@ cdef int clear_loop(PyObject* self) noexcept:
 
 for _type in (
     Runnable, Watcher, WakeWatcher, CallbackWatcher, Handle, TimerHandle,
-    Transport, StreamTransport, FileSend, SocketWatcher, SocketCall,
+    Transport, StreamTransport, FileSend, SocketWatcher, SocketCall, StreamCall,
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
@@ -87,6 +87,8 @@ for _type in (
     PyType_Modified(<PyTypeObject*>_type)
 
 pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
+pl_set_am_send(<PyTypeObject*>StreamCall, <void*>resume_stream_call)
+pl_set_iternext(<PyTypeObject*>StreamCall, <void*>step_stream_call)
 
 # Third, how a future is awaited, and the method that raises what it holds.
 

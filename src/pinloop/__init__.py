@@ -12,11 +12,36 @@ from typing import Any
 from ._core import Future, Task
 from ._loop import Loop
 from ._server import Server
+from ._streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 from .runner import install, new_event_loop, run
 
 __version__ = "0.1.0"
 
-__all__ = ["EventLoopPolicy", "Future", "Loop", "Server", "Task", "install", "new_event_loop", "run"]
+__all__ = [
+    "EventLoopPolicy",
+    "Future",
+    "Loop",
+    "Server",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
+    "Task",
+    "install",
+    "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
+    "run",
+    "start_server",
+    "start_unix_server",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ _core.pxd.
 import asyncio
 import ssl
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import socket
@@ -21,6 +22,8 @@ from typing import (
     Generic,
     NoReturn,
     Protocol,
+    Self,
+    SupportsIndex,
     TypeAlias,
     TypeVar,
     TypeVarTuple,
@@ -881,3 +884,189 @@ class Loop(SocketCalls):
     def _current_handle(self) -> Handle | None: ...
     @property
     def _owner_pid(self) -> int: ...
+
+# ------------------------------------------------------------------- streams --
+
+@disjoint_base
+class StreamReader:
+    """The native half of `pinloop.StreamReader`."""
+
+    _source_traceback: Any
+    def __init__(self, limit: float = 65536, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        """Take in bytes-like `data`: what a protocol does with what it receives.
+
+        Pauses the transport's reading once more than twice the limit is buffered.
+        """
+    def feed_eof(self) -> None:
+        """Nothing more will come: what waits gets what there is."""
+    def set_exception(self, exc: Exception) -> None:
+        """Have every later read, and the one that waits, raise `exc`."""
+    def exception(self) -> Exception | None:
+        """What `set_exception` was given, or None."""
+    def at_eof(self) -> bool:
+        """Whether all was read and nothing more will come."""
+    def read(self, n: int = -1) -> Coroutine[Any, Any, bytes]:
+        """Read up to `n` bytes, as soon as there are any; with n = -1 all up to the end.
+
+        b"" at the end, or for n = 0. Raises what `set_exception` was given, and RuntimeError
+        while another call waits. Cancelled, it has taken nothing of the buffer (a read up to
+        the end, though, loses what it had).
+        """
+    def readexactly(self, n: int) -> Coroutine[Any, Any, bytes]:
+        """Read `n` bytes.
+
+        Raises asyncio.IncompleteReadError with what there was if the end comes before, and
+        ValueError for a negative `n`; else as `read`. Cancelled, it has taken nothing.
+        """
+    def readuntil(
+        self, separator: ReadableBuffer | tuple[ReadableBuffer, ...] = b"\n"
+    ) -> Coroutine[Any, Any, bytes]:
+        """Read up to `separator`, and that too; of a tuple of separators, up to whichever ends first.
+
+        Raises asyncio.LimitOverrunError, and leaves the buffer as it is, if there are more bytes
+        than the limit before it; asyncio.IncompleteReadError with what there was if the end
+        comes first; ValueError for an empty separator; else as `read`. Cancelled, it has
+        taken nothing.
+        """
+    def readline(self) -> Coroutine[Any, Any, bytes]:
+        """Read a line with its b"\\n"; at the end what there is, at last b"".
+
+        Raises ValueError for a line longer than the limit, which is dropped (what has come of
+        it, if its end has not); else as `read`. Cancelled, it has taken nothing.
+        """
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, bytes]: ...
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        """Have a transport, whose reading is paused while too much is buffered."""
+    def _replace_transport(self, transport: asyncio.BaseTransport) -> None: ...
+    def _wakeup_waiter(self) -> None: ...
+    def _maybe_resume_transport(self) -> None: ...
+    @property
+    def _buffer(self) -> bytearray:
+        """What is buffered, as a bytearray that may be changed; it counts until the reader is used again."""
+    @property
+    def _limit(self) -> float: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _eof(self) -> bool: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _exception(self) -> BaseException | None: ...
+    @property
+    def _waiter(self) -> asyncio.Future[None] | None: ...
+    @property
+    def _transport(self) -> asyncio.BaseTransport | None: ...
+
+@disjoint_base
+class StreamProtocol:
+    """The native half of `pinloop.StreamReaderProtocol`."""
+
+    def __init__(self, reader: asyncio.StreamReader | None, loop: asyncio.AbstractEventLoop) -> None: ...
+    def data_received(self, data: ReadableBuffer) -> None:
+        """Feed the reader."""
+    def eof_received(self) -> bool:
+        """Tell the reader; the connection stays open for writing, but not with TLS."""
+    def pause_writing(self) -> None:
+        """From now on `drain` waits."""
+    def resume_writing(self) -> None:
+        """What waits in `drain` goes on."""
+    def _wake_drains(self, exception: BaseException | None) -> None:
+        """Let what waits in `drain` go on, or raise."""
+    @property
+    def _stream_reader(self) -> asyncio.StreamReader | None: ...
+    @_stream_reader.setter
+    def _stream_reader(self, reader: asyncio.StreamReader | None) -> None: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _drain_waiters(self) -> deque[asyncio.Future[None]]: ...
+    @property
+    def _connection_lost(self) -> bool: ...
+    @_connection_lost.setter
+    def _connection_lost(self, lost: bool) -> None: ...
+    @property
+    def _over_ssl(self) -> bool: ...
+    @_over_ssl.setter
+    def _over_ssl(self, over_tls: bool) -> None: ...
+
+@disjoint_base
+class StreamWriter:
+    """The native half of `pinloop.StreamWriter`."""
+
+    @property
+    def transport(self) -> asyncio.WriteTransport: ...
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+        reader: asyncio.StreamReader | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None: ...
+    def write(self, data: ReadableBuffer) -> None:
+        """Send bytes-like `data` without waiting; what cannot leave at once is queued.
+
+        Follow it by `await drain()`, which keeps the queue short. Raises what the transport's
+        `write` does: TypeError for what is not bytes-like, RuntimeError after `write_eof`.
+        """
+    def writelines(self, data: Iterable[ReadableBuffer]) -> None:
+        """Send several bytes-like objects. As `write`."""
+    def write_eof(self) -> None:
+        """Shut the write side once all that was written has left; reading goes on."""
+    def can_write_eof(self) -> bool:
+        """Whether the transport can be closed by halves (with TLS it cannot)."""
+    def close(self) -> None:
+        """Send what was written, then close. Follow it by `await wait_closed()`."""
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What the transport tells: 'peername', 'sockname', 'socket', 'sslcontext' and others."""
+    def drain(self) -> Coroutine[Any, Any, None]:
+        """Wait while more is queued than the transport's high-water mark.
+
+        Raises what the reader's `set_exception` was given, and ConnectionResetError once the
+        connection is lost. Where nothing need be waited for the task goes on at once.
+        Cancelled, nothing is taken back of what was written.
+        """
+    @property
+    def _transport(self) -> asyncio.WriteTransport: ...
+    @property
+    def _protocol(self) -> asyncio.BaseProtocol: ...
+    @property
+    def _reader(self) -> asyncio.StreamReader | None: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+
+@final
+@disjoint_base
+class StreamCall:
+    """A call of a stream's method, to be awaited once.  A coroutine in all but its type."""
+
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any:
+        """Go on; a future to wait for, or StopIteration with the result."""
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        """Give up what it waits for, and raise the exception."""
+    def close(self) -> None:
+        """Give up what it waits for."""
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+    @property
+    def cr_await(self) -> Any: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_suspended(self) -> bool: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def cr_code(self) -> None: ...
+    @property
+    def cr_origin(self) -> None: ...

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from . import _streams
 from ._loop import Loop
 
 T = TypeVar("T")
@@ -59,12 +60,27 @@ def event_loop_policy_class() -> type[Any]:
     return EventLoopPolicy
 
 
-def install() -> None:
+_STREAMS = {
+    name: (getattr(asyncio.streams, name), getattr(_streams, name))
+    for name in ("open_connection", "start_server", "open_unix_connection", "start_unix_server")
+}
+
+
+def install(*, streams: bool | None = None) -> None:
     """Make pinloop the loop of `asyncio.run` and `asyncio.new_event_loop` in this process.
 
     Works on every version, without a warning: that policies are deprecated is asyncio's
     matter, and this function's promise does not depend on them.
+
+    With `streams` true `asyncio.open_connection`, `start_server`, `open_unix_connection` and
+    `start_unix_server` become pinloop's, on whatever loop they are called; with `streams` false
+    they are again what they were when pinloop was imported; None leaves them as they are. Who
+    imported such a function by its name before keeps the one it has.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(event_loop_policy_class()())
+    if streams is not None:
+        for name, (theirs, ours) in _STREAMS.items():
+            for module in (asyncio, asyncio.streams):
+                setattr(module, name, ours if streams else theirs)
