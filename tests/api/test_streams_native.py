@@ -295,6 +295,7 @@ def test_drain_of_a_lost_connection(streams: Any, run: Run) -> None:
         async with connected(streams) as ((_, writer), (_, far)):
             await writer.drain()
             far.transport.abort()
+            await turns(3)  # in which its socket is closed
             with pytest.raises(ConnectionError):
                 while True:
                     writer.write(b"data")
