@@ -262,14 +262,16 @@ cdef class Loop(SocketCalls):
     cdef object make_task(self, object coro, dict kwargs)
     cdef int add_callback(self, object fd, object callback, tuple args, bint writing, str method) except -1
     @cython.final
-    cdef Handle make_handle(self, object callback, PyObject** args, Py_ssize_t count, object context)
+    cdef Handle make_handle(self, PyObject* callback, PyObject** args, Py_ssize_t count, PyObject* context)
     @cython.final
-    cdef TimerHandle make_timer(self, double deadline, object callback, PyObject** args, Py_ssize_t count,
-                                object context)
+    cdef TimerHandle make_timer(self, double deadline, PyObject* callback, PyObject** args, Py_ssize_t count,
+                                PyObject* context)
     @cython.final
-    cdef int fill(self, Handle handle, object callback, PyObject** args, Py_ssize_t count,
-                  object context) except -1
+    cdef int fill(self, Handle handle, PyObject* callback, PyObject** args, Py_ssize_t count,
+                  PyObject* context) except -1
     @cython.final
     cdef int check_call(self, object callback, str method, bint any_thread) except -1
     @cython.final
     cdef int soon(self, object callback, PyObject* argument, object context) except -1
+    @cython.final
+    cdef TimerHandle later(self, double delay, object callback, object context)

@@ -9,6 +9,10 @@ cdef extern from "compat.h":
     int PyContext_Enter(PyObject* context)
     int PyContext_Exit(PyObject* context)
     bint PyContext_CheckExact(object o)
+    const bint SPARES_ARE_SHARED "PL_SPARES_ARE_SHARED"
+    int pl_learn_contexts() except -1
+    bint pl_renew_context(PyObject* context)
+    bint pl_empty_context(PyObject* context)
 
     # Raw results: NULL means raised, and the caller looks.
     PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** args, size_t nargsf, PyObject* kwnames)
@@ -31,6 +35,14 @@ cdef extern from "compat.h":
     const int METH_O, METH_NOARGS
     PyObject** tuple_items "pl_tuple_items"(PyObject* tuple)
     bint pl_only_reference(PyObject* o)
+    object pl_give "(PyObject *)"(PyObject* o)      # the caller's reference, as an object
+    void pl_new_reference "_Py_NewReference"(PyObject* o)
+    bint PyCallable_Check(PyObject* o)
+    bint PyFloat_CheckExact(PyObject* o)
+    bint PyLong_CheckExact(PyObject* o)
+    double PyFloat_AS_DOUBLE(PyObject* o)
+    double PyLong_AsDouble(PyObject* o) except? -1
+    double PyFloat_AsDouble(PyObject* o) except? -1
     object pl_make(PyTypeObject* type, PyObject* args, PyObject* kwargs)
     void pl_set_am_send(PyTypeObject* type, void* function)
     void pl_set_iternext(PyTypeObject* type, void* function)

@@ -499,6 +499,64 @@ static inline void pl_stop_with(PyObject *value) {
 #define pl_only_reference(op) (Py_REFCNT(op) == 1)
 #endif
 
+/* Whether one thread may take what another keeps for reuse, if no Python code runs between: the GIL's gift. */
+#if defined(Py_GIL_DISABLED)
+#define PL_SPARES_ARE_SHARED 0
+#else
+#define PL_SPARES_ARE_SHARED 1
+#endif
+
+/* A callback runs in a copy of the context in which it was scheduled: a collected object, made and
+ * thrown away each time.  One that a finished callback alone still holds can become a copy of
+ * another context instead, since all that a copy shares is one pointer.  There is no API for that.
+ * The layout has been the same from 3.11 to 3.15; pl_learn_contexts looks whether it is here, and
+ * where it is not, each copy is a new object. */
+typedef struct { PyObject_HEAD PyObject *prev, *vars, *weakrefs; int entered; } pl_context;
+static PyObject *pl_no_vars = NULL;      /* the mapping of a context without variables; NULL: not learnt */
+
+static inline int pl_learn_contexts(void) {
+#if !defined(Py_GIL_DISABLED)
+    PyObject *empty = PyContext_New(), *copy = empty != NULL ? PyContext_Copy(empty) : NULL;
+    pl_context *one = (pl_context *)empty, *other = (pl_context *)copy;
+    int known;
+    if (copy == NULL) { Py_XDECREF(empty); return -1; }
+    known = Py_TYPE(empty)->tp_basicsize == sizeof(pl_context)
+        && Py_TYPE(empty)->tp_weaklistoffset == offsetof(pl_context, weakrefs)
+        && one->prev == NULL && one->weakrefs == NULL && one->entered == 0
+        && one->vars != NULL && one->vars == other->vars && strcmp(Py_TYPE(one->vars)->tp_name, "hamt") == 0;
+    if (known && PyContext_Enter(empty) == 0) {
+        known = one->entered == 1 && PyThreadState_Get()->context == empty;
+        PyContext_Exit(empty);
+        if (known) { Py_INCREF(one->vars); pl_no_vars = one->vars; }
+    }
+    Py_DECREF(copy);
+    Py_DECREF(empty);
+#endif
+    return 0;
+}
+
+/* Makes a context that nobody else holds a copy of the current one; 0 if that cannot be done. */
+static inline int pl_renew_context(PyObject *context) {
+    PyObject *current = PyThreadState_Get()->context, *old = ((pl_context *)context)->vars;
+    if (current == NULL) return 0;
+    Py_INCREF(((pl_context *)current)->vars);
+    ((pl_context *)context)->vars = ((pl_context *)current)->vars;
+    Py_DECREF(old);
+    return 1;
+}
+
+/* Empties a context that is to be renewed later; 0 if it is not the caller's alone. */
+static inline int pl_empty_context(PyObject *context) {
+    pl_context *known = (pl_context *)context;
+    PyObject *old;
+    if (pl_no_vars == NULL || Py_REFCNT(context) != 1 || known->weakrefs != NULL || known->entered) return 0;
+    old = known->vars;
+    Py_INCREF(pl_no_vars);
+    known->vars = pl_no_vars;
+    Py_DECREF(old);       /* last: a variable's value may have a finalizer */
+    return 1;
+}
+
 #if defined(__GNUC__) || defined(__clang__)
 #define pl_likely(x) __builtin_expect(!!(x), 1)
 #define pl_unlikely(x) __builtin_expect(!!(x), 0)

@@ -120,14 +120,12 @@ cdef bint send_at_once(DatagramTransport self, object data, object name) except 
 
 cdef int send_again(DatagramTransport self) except -1:
     """The kernel said that there is room."""
-    cdef PyObject* args[1]
     cdef int before = self.out.count
     if self.family == AF_UNIX and not self.connected:
         # It spoke of our own buffer: whether the receiver's queue is full the poller does
         # not look at without a connection, and would say so again at once, for ever.
         self.retry_delay = min(2 * self.retry_delay, LONGEST_RETRY) if self.retry_delay else FIRST_RETRY
-        self.retry = self.loop.make_timer(
-            self.loop.time() + self.retry_delay, self._retry, args, 0, self.context)
+        self.retry = self.loop.later(self.retry_delay, self._retry, self.context)
     send_parcels(self)
     if self.retry is not None and (self.out.count < before or not self.blocked):
         self.retry_delay = 0

@@ -1,5 +1,20 @@
 # Handle and TimerHandle: one callback with its arguments and context.
 
+cdef extern from *:
+    """
+    /* Sets a field to None.  What was there is released last; Cython's own assignment would do it first. */
+    #define PL_LET_GO(handle, field) do { \
+        PyObject *held = (handle)->field; \
+        Py_INCREF(Py_None); (*(PyObject **)&(handle)->field) = Py_None; Py_DECREF(held); } while (0)
+    #define pl_let_go_callback(handle) PL_LET_GO(handle, callback)
+    #define pl_let_go_argument(handle) PL_LET_GO(handle, argument)
+    #define pl_let_go_arguments(handle) PL_LET_GO(handle, arguments)
+    """
+    void let_go_callback "pl_let_go_callback"(Handle handle) noexcept
+    void let_go_argument "pl_let_go_argument"(Handle handle) noexcept
+    void let_go_arguments "pl_let_go_arguments"(Handle handle) noexcept
+
+
 cdef class Runnable:
 
     cdef int run(self, Reactor reactor) except -1:
@@ -85,9 +100,12 @@ cdef class Handle(Runnable):
 
     @cython.final
     cdef void drop_callback(self) noexcept:
-        # Detached before released: a finalizer may look at this handle.
-        cdef object callback = self.callback, argument = self.argument, arguments = self.arguments
-        self.callback = self.argument = self.arguments = None
+        # Each is detached before it is released: a finalizer may look at this handle.
+        let_go_callback(self)
+        if self.argument_count == 1:
+            let_go_argument(self)
+        elif self.argument_count:
+            let_go_arguments(self)
 
     @cython.final
     cdef PyObject* call(self) noexcept:

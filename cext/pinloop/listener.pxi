@@ -75,10 +75,8 @@ cdef class Listener(Watcher):
         return 1
 
     cdef int back_off(self, int error) except -1:
-        cdef PyObject* args[1]
         self.reactor.watch(self, 0)
-        self.retry = self.loop.make_timer(
-            self.loop.time() + ACCEPT_RETRY_DELAY, self.start, args, 0, self.context)
+        self.retry = self.loop.later(ACCEPT_RETRY_DELAY, self.start, self.context)
         if self.exhausted:
             return 0
         self.exhausted = True

@@ -167,8 +167,8 @@ cdef class Loop(SocketCalls):
 
     cdef int add_callback(self, object fd, object callback, tuple args, bint writing, str method) except -1:
         self.check_call(callback, method, False)
-        return set_callback(
-            self, fd, self.make_handle(callback, tuple_items(<PyObject*>args), len(args), None), writing)
+        handle = self.make_handle(<PyObject*>callback, tuple_items(<PyObject*>args), len(args), NULL)
+        return set_callback(self, fd, handle, writing)
 
     def remove_reader(self, fd):
         """Stop calling back for reading; False if nothing was."""
@@ -198,42 +198,41 @@ cdef class Loop(SocketCalls):
         return 0
 
     @cython.final
-    cdef int fill(self, Handle handle, object callback, PyObject** args, Py_ssize_t count,
-                  object context) except -1:
-        cdef tuple arguments
-        cdef Py_ssize_t i
-        if context is None:
+    cdef int fill(self, Handle handle, PyObject* callback, PyObject** args, Py_ssize_t count,
+                  PyObject* context) except -1:
+        """Make it a call of `callback`; `context` may be NULL or None, for a copy of the current one."""
+        if pl_unlikely(context != NULL and context != <PyObject*>None):
+            if not PyContext_CheckExact(<object>context):
+                raise TypeError(
+                    f"context must be a contextvars.Context, not {type(<object>context).__name__!r}")
+            handle.context = <object>context
+        elif handle.context is None or not pl_renew_context(<PyObject*>handle.context):
             handle.context = PyContext_CopyCurrent()
-        elif PyContext_CheckExact(context):
-            handle.context = context
-        else:
-            raise TypeError(f"context must be a contextvars.Context, not {type(context).__name__!r}")
-        handle.reactor = self
-        handle.callback = callback
+        if handle.reactor is not self:
+            handle.reactor = self
+        handle.callback = <object>callback
         handle.argument_count = <int>count
         if count == 1:
             handle.argument = <object>args[0]
         elif count:
-            arguments = PyTuple_New(count)
-            for i in range(count):
-                Py_INCREF(<object>args[i])
-                PyTuple_SET_ITEM(arguments, i, <object>args[i])
-            handle.arguments = arguments
-        if self.debug:
+            handle.arguments = make_tuple(args, count)
+        if pl_unlikely(self.debug):
             handle.trace = where_called()
         return 0
 
     @cython.final
-    cdef Handle make_handle(self, object callback, PyObject** args, Py_ssize_t count, object context):
-        cdef Handle handle = take_spare(&self.handles) if self.handles.count else Handle.__new__(Handle)
+    cdef Handle make_handle(self, PyObject* callback, PyObject** args, Py_ssize_t count, PyObject* context):
+        cdef Handle handle = (
+            <Handle>take_spare(&self.handles) if self.handles.count else Handle.__new__(Handle))
         self.fill(handle, callback, args, count, context)
         return handle
 
     @cython.final
-    cdef TimerHandle make_timer(self, double deadline, object callback, PyObject** args, Py_ssize_t count,
-                                object context):
+    cdef TimerHandle make_timer(self, double deadline, PyObject* callback, PyObject** args, Py_ssize_t count,
+                                PyObject* context):
         cdef TimerHandle handle = (
-            take_spare(&self.timer_handles) if self.timer_handles.count else TimerHandle.__new__(TimerHandle))
+            <TimerHandle>take_spare(&self.timer_handles) if self.timer_handles.count
+            else TimerHandle.__new__(TimerHandle))
         self.fill(handle, callback, args, count, context)
         handle.deadline = deadline
         handle.whole = False
@@ -243,7 +242,14 @@ cdef class Loop(SocketCalls):
     @cython.final
     cdef int soon(self, object callback, PyObject* argument, object context) except -1:
         """call_soon for the floors above the reactor: one argument, no checks."""
-        return ring_push(&self.ready, self.make_handle(callback, &argument, 1, context))
+        return ring_push(
+            &self.ready, self.make_handle(<PyObject*>callback, &argument, 1, <PyObject*>context))
+
+    @cython.final
+    cdef TimerHandle later(self, double delay, object callback, object context):
+        """call_later for the same: no arguments, no checks."""
+        return self.make_timer(
+            self.poller.now() / 1e9 + delay, <PyObject*>callback, NULL, 0, <PyObject*>context)
 
     def __repr__(self):
         return (f"<{type(self).__name__} running={self.is_running()} closed={self.closed} debug={self.debug} "
@@ -264,6 +270,15 @@ cdef inline object make_future(Loop loop):
     return future
 
 
+cdef tuple make_tuple(PyObject** items, Py_ssize_t count):
+    cdef tuple made = PyTuple_New(count)
+    cdef Py_ssize_t i
+    for i in range(count):
+        Py_INCREF(<object>items[i])
+        PyTuple_SET_ITEM(made, i, <object>items[i])
+    return made
+
+
 cdef bint is_coroutine_function(object callback) except -1:
     try:
         return iscoroutinefunction(callback)
@@ -279,7 +294,7 @@ def where_called():
     return stack
 
 
-cdef int64_t deadline_ns(double when) noexcept:
+cdef inline int64_t deadline_ns(double when) noexcept:
     """The first nanosecond at which `loop.time() >= when` holds, so that no timer is early."""
     cdef double scaled = when * 1e9
     cdef int64_t ns
@@ -287,7 +302,8 @@ cdef int64_t deadline_ns(double when) noexcept:
         return INT64_MAX
     if scaled <= 0:
         return 0
-    ns = <int64_t>ceil(scaled)
+    ns = <int64_t>scaled
+    ns += ns < scaled
     while ns / 1e9 < when:
         ns += 1
     return ns
@@ -318,11 +334,11 @@ class Spelled:
         return (when, callback, *args), context
 
 
-ctypedef object (*Method)(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names)
+ctypedef object (*Method)(Loop self, PyObject** args, Py_ssize_t count, PyObject* names)
 
 cdef tuple CONTEXT_NAME = ("context",)
 
-cdef object respell(Method method, str name, PyObject* self, PyObject** args, Py_ssize_t count,
+cdef object respell(Method method, str name, Loop self, PyObject** args, Py_ssize_t count,
                     PyObject* names):
     """Call `method` again with its arguments in place."""
     cdef Py_ssize_t i
@@ -385,80 +401,85 @@ cdef inline bint only_context(PyObject* names) noexcept:
         name == <PyObject*>"context" or PyUnicode_Compare(<str>name, "context") == 0)
 
 
-cdef inline object context_of(PyObject** args, Py_ssize_t count, PyObject* names):
-    if names == NULL or PyTuple_GET_SIZE(<tuple>names) == 0:
-        return None
-    return <object>args[count]
+cdef inline PyObject* context_of(PyObject** args, Py_ssize_t count, PyObject* names) noexcept:
+    return NULL if names == NULL or PyTuple_GET_SIZE(<tuple>names) == 0 else args[count]
 
 
-cdef object call_soon(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
-    cdef Loop loop = <Loop>self
+cdef inline bint to_be_checked(Loop loop, PyObject* callback) noexcept:
+    return loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not PyCallable_Check(callback)
+
+
+cdef object call_soon(Loop self, PyObject** args, Py_ssize_t count, PyObject* names):
     cdef Handle handle
-    if count < 1 or not only_context(names):
+    if pl_unlikely(count < 1 or not only_context(names)):
         return respell(call_soon, "call_soon", self, args, count, names)
-    callback = <object>args[0]
-    if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
-        loop.check_call(callback, "call_soon", False)
-    if pl_unlikely(inbox_waiting(&loop.inbox)):
-        loop.drain_inbox()         # what call_soon_threadsafe took in before comes first
-    handle = loop.make_handle(callback, args + 1, count - 1, context_of(args, count, names))
-    ring_push(&loop.ready, handle)
+    if pl_unlikely(to_be_checked(self, args[0])):
+        self.check_call(<object>args[0], "call_soon", False)
+    if pl_unlikely(inbox_waiting(&self.inbox)):
+        self.drain_inbox()         # what call_soon_threadsafe took in before comes first
+    handle = self.make_handle(args[0], args + 1, count - 1, context_of(args, count, names))
+    ring_push(&self.ready, handle)
     return handle
 
 
-cdef object call_soon_threadsafe(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
-    cdef Loop loop = <Loop>self
+cdef object call_soon_threadsafe(Loop self, PyObject** args, Py_ssize_t count, PyObject* names):
     cdef Handle handle
-    if count < 1 or not only_context(names):
+    if pl_unlikely(count < 1 or not only_context(names)):
         return respell(call_soon_threadsafe, "call_soon_threadsafe", self, args, count, names)
-    callback = <object>args[0]
-    if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
-        loop.check_call(callback, "call_soon_threadsafe", True)
-    if loop.thread_id == PyThread_get_thread_ident():
+    if pl_unlikely(to_be_checked(self, args[0])):
+        self.check_call(<object>args[0], "call_soon_threadsafe", True)
+    if self.thread_id == PyThread_get_thread_ident():
         # From a callback, or from a signal handler between two of them: no lock is
         # needed, and the order among this thread's calls is kept.
-        handle = loop.make_handle(callback, args + 1, count - 1, context_of(args, count, names))
-        ring_push(&loop.ready, handle)
+        handle = self.make_handle(args[0], args + 1, count - 1, context_of(args, count, names))
+        ring_push(&self.ready, handle)
         return handle
-    handle = Handle.__new__(Handle)    # the spare ones belong to the loop's thread
-    loop.fill(handle, callback, args + 1, count - 1, context_of(args, count, names))
-    loop.push_from_thread(handle)
+    if SPARES_ARE_SHARED and self.handles.count:
+        handle = <Handle>take_spare(&self.handles)
+    else:
+        handle = Handle.__new__(Handle)
+    self.fill(handle, args[0], args + 1, count - 1, context_of(args, count, names))
+    self.push_from_thread(handle)
     return handle
 
 
-cdef object schedule_at(Loop loop, double when, str method, PyObject** args, Py_ssize_t count,
-                        PyObject* names):
+cdef inline double seconds(PyObject* number) except? -1:
+    if PyFloat_CheckExact(number):
+        return PyFloat_AS_DOUBLE(number)
+    return PyLong_AsDouble(number) if PyLong_CheckExact(number) else PyFloat_AsDouble(number)
+
+
+cdef inline object schedule_at(
+        Loop self, double when, str method, PyObject** args, Py_ssize_t count, PyObject* names):
     """The common part of call_later and call_at: args[1] is the callback."""
-    callback = <object>args[1]
     if pl_unlikely(isnan(when)):
         raise ValueError(f"{method}() needs a time in seconds, not NaN")
-    if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth or not callable(callback)):
-        loop.check_call(callback, method, False)
-    return loop.make_timer(when, callback, args + 2, count - 2, context_of(args, count, names))
+    if pl_unlikely(to_be_checked(self, args[1])):
+        self.check_call(<object>args[1], method, False)
+    return self.make_timer(when, args[1], args + 2, count - 2, context_of(args, count, names))
 
 
-cdef object call_later(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
-    cdef Loop loop = <Loop>self
+cdef object call_later(Loop self, PyObject** args, Py_ssize_t count, PyObject* names):
     cdef double delay
-    if count < 2 or not only_context(names):
+    if pl_unlikely(count < 2 or not only_context(names)):
         return respell(call_later, "call_later", self, args, count, names)
-    if <object>args[0] is None:
+    if args[0] == <PyObject*>None:
         raise TypeError("delay must not be None")
-    delay = <object>args[0]
-    if pl_unlikely(loop.closed):
-        loop._check_closed()
-    return schedule_at(loop, loop.poller.now() / 1e9 + delay, "call_later", args, count, names)
+    delay = seconds(args[0])
+    if pl_unlikely(self.closed):
+        self._check_closed()
+    return schedule_at(self, self.poller.now() / 1e9 + delay, "call_later", args, count, names)
 
 
-cdef object call_at(PyObject* self, PyObject** args, Py_ssize_t count, PyObject* names):
+cdef object call_at(Loop self, PyObject** args, Py_ssize_t count, PyObject* names):
     cdef TimerHandle handle
     cdef double when
-    if count < 2 or not only_context(names):
+    if pl_unlikely(count < 2 or not only_context(names)):
         return respell(call_at, "call_at", self, args, count, names)
-    if <object>args[0] is None:
+    if args[0] == <PyObject*>None:
         raise TypeError("when cannot be None")
-    when = <object>args[0]
-    handle = schedule_at(<Loop>self, when, "call_at", args, count, names)
+    when = seconds(args[0])
+    handle = schedule_at(self, when, "call_at", args, count, names)
     handle.whole = isinstance(<object>args[0], int)
     return handle
 

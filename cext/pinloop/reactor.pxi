@@ -42,6 +42,13 @@ cdef class WakeWatcher(Watcher):
         return 0
 
 
+cdef int make_spares(Spares* spares) except -1:
+    spares.items = <PyObject**>PyMem_RawMalloc(SPARE_HANDLES * sizeof(PyObject*))
+    if spares.items == NULL:
+        raise MemoryError()
+    return 0
+
+
 cdef void free_spares(Spares* spares) noexcept:
     cdef PyObject** items = spares.items
     cdef int count = spares.count
@@ -69,10 +76,8 @@ cdef size_t drop_cancelled(Timer* timers, size_t first, size_t end, PyObject** d
 cdef inline object take_spare(Spares* spares):
     """A handle to be filled anew; there must be one."""
     spares.count -= 1
-    handle = <object>spares.items[spares.count]
-    Py_DECREF(handle)
-    (<Handle>handle).is_cancelled = False
-    return handle
+    (<Handle>spares.items[spares.count]).is_cancelled = False
+    return pl_give(spares.items[spares.count])
 
 
 cdef class Reactor:
@@ -98,6 +103,8 @@ cdef class Reactor:
         cdef WakeWatcher wake = WakeWatcher.__new__(WakeWatcher)
         ring_init(&self.ready, 64)
         ring_init(&self.flushing, 16)
+        make_spares(&self.handles)
+        make_spares(&self.timer_handles)
         self.events = <Event*>PyMem_RawMalloc(EVENT_CAPACITY * sizeof(Event))
         if self.events == NULL:
             raise MemoryError()
@@ -347,12 +354,11 @@ cdef class Reactor:
 
     @cython.final
     cdef int keep_spare(self, Spares* spares, PyObject* entry) except -1:
-        cdef Handle handle = <Handle>entry
-        handle.drop_callback()
-        handle.context = None
-        handle.trace = None
-        if spares.items == NULL:
-            spares.items = <PyObject**>PyMem_RawMalloc(SPARE_HANDLES * sizeof(PyObject*))
+        (<Handle>entry).drop_callback()
+        if not pl_empty_context(<PyObject*>(<Handle>entry).context):
+            (<Handle>entry).context = None
+        if (<Handle>entry).trace is not None:
+            (<Handle>entry).trace = None
         # Looked at last: what was dropped may have run a finalizer that schedules.
         if spares.items != NULL and spares.count < SPARE_HANDLES:
             spares.items[spares.count] = entry

@@ -72,7 +72,41 @@ cdef int clear_loop(PyObject* self) noexcept:
 (<PyTypeObject*>Loop).tp_traverse = <traverseproc><void*>traverse_loop
 (<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
 
-# Second, the types whose objects only the loop makes.  Cython code calls their allocators
+# Second, handles whose last reference goes outside of the loop: a timer's that was cancelled, above
+# all.  They are kept to be used again, as the loop keeps those that it has run.
+
+ctypedef void (*Dealloc)(PyObject* self) noexcept
+
+cdef Dealloc free_handle = <Dealloc><void*>(<PyTypeObject*>Handle).tp_dealloc
+cdef Dealloc free_timer_handle = <Dealloc><void*>(<PyTypeObject*>TimerHandle).tp_dealloc
+
+
+cdef bint keep_handle(PyObject* self, Reactor reactor, Spares* spares) noexcept:
+    """Keep a handle without references, if its loop lives and has room.  It may never go there twice."""
+    if reactor.closed or spares.count == SPARE_HANDLES or spares.items == NULL:
+        return False
+    pl_new_reference(self)
+    reactor.keep_spare(spares, self)
+    return True
+
+
+cdef void let_go_handle(PyObject* self) noexcept:
+    cdef PyObject* loop = <PyObject*>(<Handle>self).reactor
+    if loop == <PyObject*>None or not keep_handle(self, <Reactor>loop, &(<Reactor>loop).handles):
+        free_handle(self)
+
+
+cdef void let_go_timer_handle(PyObject* self) noexcept:
+    cdef PyObject* loop = <PyObject*>(<Handle>self).reactor
+    if loop == <PyObject*>None or not keep_handle(self, <Reactor>loop, &(<Reactor>loop).timer_handles):
+        free_timer_handle(self)
+
+
+if SPARES_ARE_SHARED:
+    (<PyTypeObject*>Handle).tp_dealloc = <destructor><void*>let_go_handle
+    (<PyTypeObject*>TimerHandle).tp_dealloc = <destructor><void*>let_go_timer_handle
+
+# Third, the types whose objects only the loop makes.  Cython code calls their allocators
 # directly; Python finds none, neither by calling the type nor by way of __new__.
 
 for _type in (
@@ -90,7 +124,7 @@ pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
 pl_set_am_send(<PyTypeObject*>StreamCall, <void*>resume_stream_call)
 pl_set_iternext(<PyTypeObject*>StreamCall, <void*>step_stream_call)
 
-# Third, how a future is awaited, and the method that raises what it holds.
+# Fourth, how a future is awaited, and the method that raises what it holds.
 
 cdef PyMethodDef result_method
 result_method.ml_name = b"result"
@@ -109,6 +143,8 @@ _type = Future
 for _type in (Future, Task):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>future_await, <void*>future_next, <void*>future_send)
     PyType_Modified(<PyTypeObject*>_type)
+
+pl_learn_contexts()
 
 if pl_watch_forks():
     raise RuntimeError("pthread_atfork failed: a forked child could not be told from its parent")
