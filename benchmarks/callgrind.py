@@ -34,8 +34,13 @@ from pinloop.bench.errors import BenchError
 
 HERE = Path(__file__).resolve().parent
 FEW, MANY = 3_000, 9_000
-SWARM = dict.fromkeys(("sleep0-1000", "floor-switch"), (10_000, 20_000))
-"""Cells that run no fewer operations than this."""
+SWARM = {
+    "sleep0-1000": (10_000, 20_000),
+    "floor-switch": (10_000, 20_000),
+    "ring-10000": (100_000, 200_000),
+    "skynet": (1_110, 11_110),
+}
+"""Cells that do not run any count of operations."""
 PATIENCE = 600.0
 """Seconds for one process."""
 TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)

@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,51 @@ def test_a_short_echo_is_an_error() -> None:
     assert "closed by the server" in report["first_error"]
 
 
+# ---- an open loop
+
+
+def test_an_open_loop_keeps_its_rate() -> None:
+    with floor() as (_, port), Child(measure.load_command("echo", port, 20), None, 15) as load:
+        load.answer()
+        first, second = (load.ask("rate 2000 seconds 0.25") for _ in range(2))
+    assert first["errors"] == second["errors"] == 0
+    # The gaps are drawn, but the same in each run: around 500 requests, within four deviations.
+    assert first["requests"] == second["requests"]
+    assert 410 < first["requests"] < 590
+    assert 0 < first["p50_us"] <= first["p99_us"] <= first["p999_us"] <= first["max_us"]
+    assert first["lag_us"] >= 0
+
+
+def test_a_stall_counts_for_every_request_that_was_due() -> None:
+    stall = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        for number in range(1000):
+            data = connection.recv(64, socket.MSG_WAITALL)
+            if number == 10:
+                stall.wait(0.3)
+            if not data:
+                return
+            connection.sendall(data)
+
+    with serving(serve) as port:
+        report = run_load("echo", port, "rate 1000 seconds 0.3", size=64)
+    assert report["errors"] == 0
+    assert report["requests"] > 200
+    # A client that waits for its answer would have met the stall once: its median would be that of an echo.
+    assert report["p50_us"] > 50_000
+    assert report["p99_us"] > 200_000
+    # And it was the server's.
+    assert report["lag_us"] < 50_000
+
+
+def test_an_open_loop_meets_a_server_that_leaves() -> None:
+    with serving(lambda connection: connection.close()) as port:
+        report = run_load("echo", port, "rate 1000 seconds 0.05", size=64)
+    assert report["requests"] == 0
+    assert report["errors"] >= 1
+
+
 # ---- http
 
 
@@ -228,15 +274,16 @@ def test_a_refused_connection_is_named() -> None:
     assert "connect 1 of 1: Connection refused" in done.stderr
 
 
-def test_an_unknown_command_ends_the_program() -> None:
+@pytest.mark.parametrize("command", ["dance", "rate 0 seconds 1", "rate 10 seconds 0", "rate x seconds 1"])
+def test_an_unknown_command_ends_the_program(command: str) -> None:
     with floor() as (_, port):
         done = subprocess.run(
             measure.load_command("echo", port, 1),
             check=False,
-            input="dance\n",
+            input=f"{command}\n",
             capture_output=True,
             text=True,
             timeout=10,
         )
     assert json.loads(done.stdout) == {"connected": 1}
-    assert "not a command here: dance" in done.stderr
+    assert f"not a command here: {command}" in done.stderr

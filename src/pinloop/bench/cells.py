@@ -15,6 +15,9 @@ CellFunction = Callable[[int], Awaitable[int]]
 BATCH = 1000
 """How many operations are under way at once in the cells that have many."""
 
+RING = 10_000
+BRANCHES = 10
+
 CELLS: dict[str, CellFunction] = {}
 TITLES: dict[str, str] = {}
 
@@ -187,6 +190,52 @@ async def queue_1_ping_pong(n: int) -> int:
         await pong.get()
     await other
     return n // 2 * 2
+
+
+@cell("ring-10000", "ring of 10,000 tasks, per hop")
+async def ring_10000(n: int) -> int:
+    """A token goes round: each task awaits a future, and then sets that of the next one.
+
+    At least ten laps, so that making the tasks is a small part of it.
+    """
+    loop = asyncio.get_running_loop()
+    laps = max(10, n // RING)
+    seats: list[asyncio.Future[int]] = [loop.create_future() for _ in range(RING)]
+
+    async def pass_on(seat: int, following: int) -> None:
+        for _ in range(laps):
+            token = await seats[seat]
+            seats[seat] = loop.create_future()
+            seats[following].set_result(token + 1)
+
+    tasks = [loop.create_task(pass_on(seat, (seat + 1) % RING)) for seat in range(RING)]
+    seats[0].set_result(0)
+    for task in tasks:
+        await task
+    return await seats[0]
+
+
+async def _sum_leaves(number: int, leaves: int) -> int:
+    if leaves == 1:
+        return number
+    share = leaves // BRANCHES
+    branches = [_sum_leaves(number + i * share, share) for i in range(BRANCHES)]
+    return sum(await asyncio.gather(*branches))
+
+
+@cell("skynet", "skynet, per task")
+async def skynet(n: int) -> int:
+    """A tree of tasks: each makes ten and adds up what they return, the leaves return their number.
+
+    It has the greatest power of ten of leaves that is not above *n*, and no fewer than a thousand.
+    """
+    leaves = 1000
+    while leaves * BRANCHES <= n:
+        leaves *= BRANCHES
+    if await _sum_leaves(0, leaves) != leaves * (leaves - 1) // 2:
+        raise RuntimeError("the leaves were not added up")
+    # The root runs in the task that is there already.
+    return (leaves * BRANCHES - 1) // (BRANCHES - 1) - 1
 
 
 @cell("call-soon-threadsafe", "call_soon_threadsafe")

@@ -20,6 +20,7 @@ PROGRAMS = {
     "floor": ("floor.c",),
 }
 FLAGS = ("-O2",)
+LIBRARIES = ("-lm",)
 
 
 def _compiler() -> list[str]:
@@ -42,7 +43,7 @@ def _cache_root() -> Path:
 
 
 def _cache_folder(compiler: list[str]) -> Path:
-    digest = hashlib.sha256(repr((compiler, FLAGS, platform.machine(), sys.platform)).encode())
+    digest = hashlib.sha256(repr((compiler, FLAGS, LIBRARIES, platform.machine(), sys.platform)).encode())
     for source in sorted(SOURCES.iterdir()):
         if source.suffix in {".c", ".h"}:
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -54,7 +55,14 @@ def _compile(compiler: list[str], sources: tuple[str, ...], target: Path) -> Non
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         fresh = Path(folder) / target.name
-        command = [*compiler, *FLAGS, "-o", str(fresh), *(str(SOURCES / name) for name in sources)]
+        command = [
+            *compiler,
+            *FLAGS,
+            "-o",
+            str(fresh),
+            *(str(SOURCES / name) for name in sources),
+            *LIBRARIES,
+        ]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise BenchError(f"cannot compile {target.name}: {shlex.join(command)}\n{done.stderr.strip()}")

@@ -1,10 +1,14 @@
 /* echo and http: N connections, each with one request under way at a time.
  *
  * A connection is idle, or sends and receives one exchange (a server may answer before it has read it all).
+ * A closed loop asks again as soon as it has its answer. An open loop has a rate: when each request is due is drawn
+ * without a look at the server, a due request takes any idle connection or waits for one, and its latency counts from
+ * when it was due. So a server that stalls pays for every request that would have come meanwhile.
  * Whatever goes wrong counts as one error and closes that connection; the others go on.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +20,7 @@
 #include "events.h"
 #include "load.h"
 
-enum { STAMP = 8, SCRATCH = 512 * 1024, HEAD_MAX = 4096, STALL_MS = 10000, PEEK = 4096 };
+enum { STAMP = 8, SCRATCH = 512 * 1024, HEAD_MAX = 4096, STALL_MS = 10000, PEEK = 4096, SPIN_NS = 5000000 };
 
 struct conn {
     int fd; /* -1 once closed */
@@ -37,6 +41,11 @@ static size_t message_length;
 
 static struct bounds bounds;
 static uint64_t run_started_ns, run_ends_ns, run_issued, last_answer_ns;
+static struct conn **idle; /* open loop: connections that are free */
+static int idle_count;
+static uint64_t due_ns; /* open loop: when the next request is due; UINT64_MAX once all are sent */
+static uint64_t no_idle_ns; /* open loop: when a due request last found no connection */
+static uint64_t dice;
 
 static void set_idle(struct conn *c) {
     if (c->busy) busy_conns--;
@@ -88,7 +97,18 @@ static void on_writable(struct conn *c) {
     if (queue_want_write(queue, c->fd, c, wants) < 0) die("watch: %s", strerror(errno));
 }
 
+/* ---- open loop: when ---- */
+
+/* The gaps are the same in every run, so all servers meet the same requests at the same times. */
+static void draw_next_due(void) {
+    dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
+    double share = ((double)(dice >> 11) + 1) / 9007199254740992.0; /* in (0, 1] */
+    due_ns += (uint64_t)(-log(share) / bounds.rate * 1e9);
+    if (due_ns >= run_ends_ns) due_ns = UINT64_MAX;
+}
+
 static int run_is_over(uint64_t now) {
+    if (bounds.rate) return 0; /* what was due before the end is still sent */
     return (run_ends_ns && now >= run_ends_ns) || (bounds.count && run_issued >= bounds.count);
 }
 
@@ -112,7 +132,24 @@ static void answered(struct conn *c) {
     uint64_t now = now_ns();
     last_answer_ns = now;
     count_answer(now - c->started_ns);
-    next_request(c, now);
+    if (!bounds.rate) next_request(c, now);
+    else {
+        set_idle(c);
+        idle[idle_count++] = c;
+    }
+}
+
+/* What is late although a connection was free is late by this program's own fault, and told in the report. */
+static void send_what_is_due(uint64_t now) {
+    while (due_ns <= now && idle_count) {
+        struct conn *c = idle[--idle_count];
+        if (c->fd < 0) continue; /* it was closed while it was idle */
+        uint64_t due = due_ns;
+        if (due > no_idle_ns) tally.lag_ns += now - due;
+        draw_next_due();
+        next_request(c, due);
+    }
+    if (due_ns <= now) no_idle_ns = now;
 }
 
 /* ---- receiving: echo ---- */
@@ -234,18 +271,39 @@ static void fail_stalled(void) {
         if (conns[i].fd >= 0 && conns[i].busy) give_up(&conns[i], "no answer for 10 seconds");
 }
 
-void exchange_run(struct bounds wanted) {
-    struct ready ready[READY_MAX];
+/* How long to wait for answers. Up to a few milliseconds before a request is due it does not sleep at all: waking up
+ * takes longer than an echo, and would count as the server's. */
+static int patience_ms(uint64_t now) {
+    if (!bounds.rate || due_ns == UINT64_MAX || !idle_count) return STALL_MS;
+    return due_ns < now + SPIN_NS ? 0 : (int)((due_ns - now) / 1000000) - 1;
+}
+
+static void begin(struct bounds wanted) {
     bounds = wanted;
     run_issued = 0;
-    run_started_ns = last_answer_ns = now_ns();
+    idle_count = 0;
+    run_started_ns = last_answer_ns = due_ns = now_ns();
     run_ends_ns = wanted.seconds > 0 ? run_started_ns + (uint64_t)(wanted.seconds * 1e9) : 0;
-    for (int i = 0; i < options.connections; i++)
-        if (conns[i].fd >= 0) next_request(&conns[i], run_started_ns);
-    while (busy_conns) {
-        int count = queue_wait(queue, ready, STALL_MS);
+    for (int i = 0; i < options.connections; i++) {
+        if (conns[i].fd < 0) continue;
+        if (wanted.rate) idle[idle_count++] = &conns[i];
+        else next_request(&conns[i], run_started_ns);
+    }
+    dice = 88172645463325252u;
+    no_idle_ns = 0;
+    if (wanted.rate) draw_next_due();
+    else due_ns = UINT64_MAX;
+}
+
+void exchange_run(struct bounds wanted) {
+    struct ready ready[READY_MAX];
+    begin(wanted);
+    while (busy_conns || (due_ns != UINT64_MAX && open_conns)) {
+        uint64_t now = bounds.rate ? now_ns() : 0;
+        if (bounds.rate) send_what_is_due(now);
+        int wait_ms = patience_ms(now), count = queue_wait(queue, ready, wait_ms);
         if (count < 0 && errno != EINTR) die("wait: %s", strerror(errno));
-        if (count == 0) fail_stalled();
+        if (count == 0 && wait_ms == STALL_MS) fail_stalled();
         for (int i = 0; i < count; i++) dispatch(&ready[i]);
     }
     tally.seconds = (double)(last_answer_ns - run_started_ns) / 1e9;
@@ -282,7 +340,8 @@ void exchange_open(void) {
     if (queue < 0) die("event queue: %s", strerror(errno));
     prepare_message();
     conns = calloc((size_t)options.connections, sizeof *conns);
-    if (!conns) die("out of memory");
+    idle = calloc((size_t)options.connections, sizeof *idle);
+    if (!conns || !idle) die("out of memory");
     for (int i = 0; i < options.connections; i++) open_one(&conns[i], i);
     open_conns = options.connections;
 }

@@ -11,7 +11,10 @@
  *     connect  N at a time are opened, echo BYTES once and are closed, half of them by reset
  *
  * It prints {"connected": N}. Then one line in, one line of JSON out, until stdin ends:
- *     seconds S | count C   do it; prints requests, errors, lost, first_error, seconds, p50_us, p99_us, max_us
+ *     seconds S | count C   do it; prints requests, errors, lost, first_error, seconds, p50_us, p99_us, p999_us, max_us
+ *     rate R seconds S      echo, http: R requests per second, at times that are drawn beforehand (Poisson), whether
+ *                           those before are answered or not; a latency counts from the time drawn. lag_us is by how much the
+ *                           program itself was late, on average: so much of each latency is its own
  *     alive                 idle: prints how many connections are still open and silent
  */
 #include <errno.h>
@@ -44,11 +47,11 @@ void count_error(const char *format, ...) {
     va_end(values);
 }
 
-/* ---- latency: a histogram of 16 steps per power of two, 6 % wide ---- */
+/* ---- latency: a histogram of 64 steps per power of two, 1.6 % wide ---- */
 
 void count_answer(uint64_t latency_ns) {
-    int power = latency_ns < 16 ? 4 : 63 - __builtin_clzll(latency_ns);
-    tally.latency[power * 16 + (int)(latency_ns >> (power - 4) & 15)]++;
+    int power = latency_ns < LATENCY_STEPS ? LATENCY_BITS : 63 - __builtin_clzll(latency_ns);
+    tally.latency[power * LATENCY_STEPS + (int)(latency_ns >> (power - LATENCY_BITS) & (LATENCY_STEPS - 1))]++;
     tally.requests++;
 }
 
@@ -56,7 +59,8 @@ static double latency_us(double share) {
     uint64_t wanted = (uint64_t)((double)tally.requests * share), seen = 0;
     for (int i = 0; i < LATENCY_BUCKETS; i++) {
         seen += tally.latency[i];
-        if (seen && seen >= wanted) return (double)((16 + (uint64_t)(i % 16)) << (i / 16 - 4)) / 1e3;
+        if (!seen || seen < wanted) continue;
+        return (double)((LATENCY_STEPS + (uint64_t)(i % LATENCY_STEPS)) << (i / LATENCY_STEPS - LATENCY_BITS)) / 1e3;
     }
     return 0;
 }
@@ -75,8 +79,9 @@ static void print_report(void) {
     printf("{\"requests\": %llu, \"errors\": %llu, \"lost\": %llu, \"seconds\": %.9f, ",
            (unsigned long long)tally.requests, (unsigned long long)tally.errors, (unsigned long long)tally.lost,
            tally.seconds);
-    printf("\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"first_error\": ", latency_us(.5),
-           latency_us(.99), latency_us(1));
+    printf("\"lag_us\": %.2f, ", tally.requests ? (double)tally.lag_ns / 1e3 / (double)tally.requests : 0);
+    printf("\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"first_error\": ",
+           latency_us(.5), latency_us(.99), latency_us(.999), latency_us(1));
     print_quoted(tally.first_error);
     printf("}\n");
     fflush(stdout);
@@ -135,7 +140,10 @@ static void obey(const char *line) {
         fflush(stdout);
         return;
     }
-    if (!strncmp(line, "seconds ", 8)) bounds.seconds = strtod(line + 8, NULL);
+    if (sscanf(line, "rate %lf seconds %lf", &bounds.rate, &bounds.seconds) == 2) {
+        if (bounds.rate <= 0 || (options.mode != MODE_ECHO && options.mode != MODE_HTTP))
+            die("not a command here: %s", line);
+    } else if (!strncmp(line, "seconds ", 8)) bounds.seconds = strtod(line + 8, NULL);
     else if (!strncmp(line, "count ", 6)) bounds.count = strtoull(line + 6, NULL, 10);
     if ((bounds.seconds <= 0 && !bounds.count) || options.mode == MODE_IDLE) die("not a command here: %s", line);
     memset(&tally, 0, sizeof tally);

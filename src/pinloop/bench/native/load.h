@@ -34,18 +34,20 @@ struct options {
 
 extern struct options options;
 
-/* Bounds of one run: whichever is not zero. */
+/* Bounds of one run: whichever is not zero. With a rate it is an open loop; see exchange.c. */
 struct bounds {
     double seconds;
     uint64_t count;
+    double rate; /* echo, http: requests per second; 0 for as many as are answered */
 };
 
-enum { LATENCY_BUCKETS = 64 * 16, ERROR_TEXT = 160 };
+enum { LATENCY_BITS = 6, LATENCY_STEPS = 1 << LATENCY_BITS, LATENCY_BUCKETS = 64 * LATENCY_STEPS, ERROR_TEXT = 160 };
 
 struct tally {
     uint64_t requests; /* answered, and found right */
     uint64_t errors;
     uint64_t lost;  /* datagrams that were sent anew */
+    uint64_t lag_ns; /* open loop: by how much requests were sent late by our own fault, all together */
     double seconds; /* from the first request sent to the last answer */
     uint64_t latency[LATENCY_BUCKETS];
     char first_error[ERROR_TEXT];
