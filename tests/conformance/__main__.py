@@ -1,7 +1,8 @@
 """Run CPython's own asyncio tests on pinloop: `python tests/conformance`, or `make conformance`.
 
-Exits with 1 if a test failed, a module did not come to its end, or the skip list has an entry that no test of
-this version of Python answers to. `--write FILE` puts the counts into this version's column of a table, see
+Exits with 1 if a test failed, a module did not come to its end, the skip list has an entry that no test of
+this version of Python answers to, or a module that is run for the sake of a setting's classes met none of them
+(`settings.py` has the settings: a pass each). `--write FILE` puts the counts into this version's column of a table, see
 `table.py`.
 """
 
@@ -19,7 +20,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import settings
 import table
+from settings import Setting
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -63,9 +66,10 @@ LONG = ["test_ssl", "test_tasks", "test_sslproto", "test_sendfile", "test_events
 
 @dataclass
 class Result:
-    """What became of one module."""
+    """What became of one module in one setting."""
 
     module: str
+    setting: Setting
     counts: table.Counts = field(default_factory=table.Counts)
     failures: dict[str, str] = field(default_factory=dict)  # test -> why
     alike: list[str] = field(default_factory=list)  # tests that fail on asyncio's own loop as well
@@ -88,36 +92,58 @@ def available() -> list[str]:
     return [name for name in MODULES if (folder / f"{name}.py").exists()]
 
 
-def run(module: str, patterns: list[str], unskip: bool, timeout: float, folder: Path) -> Result:
-    """Run one module, and what fails of it once more on asyncio's own loop."""
-    result = run_once(module, [*patterns, *(["--unskip"] if unskip else [])], timeout, folder / module)
-    failed = [name for name in result.failures if name.startswith(f"{module}.")]
+@dataclass
+class Job:
+    """How one module is run."""
+
+    module: str
+    setting: Setting
+    patterns: list[str]
+    unskip: bool
+    timeout: float
+    folder: Path  # for its report and its log
+
+
+def run(job: Job) -> Result:
+    """Run one module, and what fails of it once more on asyncio's own loop, with asyncio's own tasks."""
+    module = job.module
+    arguments = [*job.patterns, *(["--unskip"] if job.unskip else [])]
+    # One word: the log of test_tasks in the default setting is test_tasks.log.
+    name = module if job.setting is settings.DEFAULT else f"{module}-{job.setting.name}"
+    result = run_once(job, arguments, job.folder / name)
+    failed = [each for each in result.failures if each.startswith(f"{module}.")]
     if failed:
-        compared = run_once(module, [*failed, "--stdlib"], timeout, folder / f"{module}-asyncio")
-        result.alike = [name for name in failed if name in compared.failures]
-        for name in result.alike:
-            del result.failures[name]
+        compared = run_once(job, [*failed, "--stdlib"], job.folder / f"{name}-stdlib")
+        result.alike = [each for each in failed if each in compared.failures]
+        for each in result.alike:
+            del result.failures[each]
         result.counts.failed -= len(result.alike)
         result.counts.alike = len(result.alike)
         result.seconds += compared.seconds
+    if module in settings.ABOUT_TASKS and not job.patterns and not job.unskip:
+        if result.counts.passed and not result.counts.with_classes:
+            result.failures[f"{module} ({job.setting.name})"] = "no test met a task or future of this setting's"
+            result.counts.failed += 1
     return result
 
 
-def run_once(module: str, arguments: list[str], timeout: float, files: Path) -> Result:
+def run_once(job: Job, arguments: list[str], files: Path) -> Result:
     """Run tests of one module in a process of its own."""
     report, log = files.with_suffix(".jsonl"), files.with_suffix(".log")
-    command = [sys.executable, str(CHILD), module, str(report), *arguments]
-    result = Result(module)
+    command = [
+        sys.executable, str(CHILD), job.module, str(report), "--setting", job.setting.name, *arguments
+    ]  # fmt: skip
+    result = Result(job.module, job.setting)
     began = time.monotonic()
     # In a folder of its own: tests leave files and sockets where they run.
     with open(log, "wb") as output, tempfile.TemporaryDirectory() as place:
-        environment = os.environ | {"PINLOOP_CONFORMANCE_TIMEOUT": str(timeout)}
+        environment = os.environ | {"PINLOOP_CONFORMANCE_TIMEOUT": str(job.timeout)}
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=place, env=environment
         )
         try:
             # The child ends itself, with a traceback of what it was at; this is for one that cannot.
-            status: object = child.wait(timeout + 30)
+            status: object = child.wait(job.timeout + 30)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -126,7 +152,7 @@ def run_once(module: str, arguments: list[str], timeout: float, files: Path) -> 
     ended = read(report, result)
     if not ended:
         said = log.read_text("utf-8", "replace").splitlines()[-60:]
-        result.failures[f"{module} (exit status {status})"] = "\n".join(said)
+        result.failures[f"{job.module} (exit status {status})"] = "\n".join(said)
         result.counts.failed += 1
     return result
 
@@ -148,6 +174,7 @@ def read(report: Path, result: Result) -> bool:
         if outcome == "failed":
             result.failures[entry["test"]] = entry["why"]
         counts.on_pinloop += entry.get("on_pinloop", False)
+        counts.with_classes += entry.get("with_classes", False)
         result.slowest = max(result.slowest, (entry.get("seconds", 0.0), entry["test"]))
     return False
 
@@ -155,7 +182,7 @@ def read(report: Path, result: Result) -> bool:
 def show(result: Result) -> None:
     counts = result.counts
     print(
-        f"{result.module:26} {counts.passed:5} passed {counts.failed:4} failed {counts.skipped:4} skipped "
+        f"{result.module:24} {result.setting.name:8} {counts.passed:5} passed {counts.failed:4} failed {counts.skipped:4} skipped "
         f"{counts.left_out:4} left out {result.seconds:6.1f} s",
         flush=True,
     )
@@ -168,6 +195,10 @@ def show(result: Result) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/conformance", description=__doc__)
     parser.add_argument("tests", nargs="*", help="modules, or patterns of module.Class.test (all modules)")
+    parser.add_argument(
+        "--setting", action="append", choices=settings.ALL, metavar="NAME",
+        help=f"only this pass ({', '.join(settings.ALL)}); may be given several times",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="modules at a time (%(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=300, metavar="S", help="for one module (%(default)s)"
@@ -189,29 +220,44 @@ def main() -> int:
     wanted &= set(modules)
     if options.write and (options.tests or options.unskip):
         parser.error("--write wants all modules")
-    print(f"Python {table.this_python()}: CPython's asyncio tests on pinloop's loop", flush=True)
-    results = {}
+    passes = [settings.ALL[name] for name in options.setting or settings.ALL]
+    print(f"Python {table.this_python()}: CPython's asyncio tests on pinloop", flush=True)
+    results: dict[str, dict[str, Result]] = {each.name: {} for each in passes}
     with (
         tempfile.TemporaryDirectory() as temporary,
         concurrent.futures.ThreadPoolExecutor(options.jobs) as pool,
     ):
         folder = options.logs or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        running = []
-        for module in sorted(wanted, key=lambda name: (name not in LONG, name)):
-            patterns = [each for each in options.tests if each.startswith(f"{module}.")]
-            running.append(
-                pool.submit(run, module, patterns, options.unskip, options.timeout, folder.resolve())
+        jobs = [
+            Job(
+                module,
+                setting,
+                [each for each in options.tests if each.startswith(f"{module}.")],
+                options.unskip,
+                options.timeout,
+                folder.resolve(),
             )
-        for done in concurrent.futures.as_completed(running):
+            for module in sorted(wanted, key=lambda name: (name not in LONG, name))
+            for setting in passes
+            if setting.modules is None or module in setting.modules
+        ]
+        for done in concurrent.futures.as_completed([pool.submit(run, job) for job in jobs]):
             result = done.result()
-            results[result.module] = result
+            results[result.setting.name][result.module] = result
             show(result)
-    total = sum((each.counts for each in results.values()), table.Counts())
-    seconds, test = max(each.slowest for each in results.values())
+    ran = [each for of_setting in results.values() for each in of_setting.values()]
+    total = sum((each.counts for each in ran), table.Counts())
+    if len(passes) > 1:
+        for setting in passes:
+            counts = sum((each.counts for each in results[setting.name].values()), table.Counts())
+            print(f"{setting.name}: {counts}")
+    seconds, test = max((each.slowest for each in ran), default=(0.0, "none"))
     print(f"total: {total}; the slowest took {seconds:.1f} s: {test}")
     if options.write:
-        table.update(options.write, {name: each.counts for name, each in results.items()})
+        for setting in passes:
+            counts_of = {name: each.counts for name, each in results[setting.name].items()}
+            table.update(options.write, counts_of, setting.title, setting.about)
     return 1 if total.failed else 0
 
 

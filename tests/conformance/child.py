@@ -1,6 +1,6 @@
 """One module of CPython's `test.test_asyncio`, run with pinloop's loop in place of the stdlib's.
 
-    python child.py MODULE REPORT [--unskip] [--stdlib] [PATTERN ...]
+    python child.py MODULE REPORT [--setting NAME] [--unskip] [--stdlib] [PATTERN ...]
 
 It is a process of its own, for it changes asyncio before the tests are imported.
 
@@ -8,7 +8,7 @@ CPython's tests get their loop by a name: `asyncio.new_event_loop()` and whateve
 `asyncio.SelectorEventLoop`, `asyncio.EventLoop` and `asyncio.BaseEventLoop`, or their own utils' `TestLoop`.
 Each of these names is bound to pinloop's loop here (`substitute`). The stdlib's classes are left as they are,
 and counted: a test that makes one of their loops is a failure, whatever it says itself, so no test passes on
-the wrong loop.
+the wrong loop. Whose tasks and futures it gets is told in `classes.py`; `settings.py` has the passes.
 
 Tests patch names in the modules of the stdlib's loop: `asyncio.base_events.logger` to read the log, or
 `asyncio.base_events.socket` for sockets that fail. pinloop's modules are made to look these names up there
@@ -40,15 +40,17 @@ import unittest
 from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
+import classes
+import settings
 import skips
 
 import pinloop
 from pinloop import _core
 
 PACKAGE = "test.test_asyncio."
-NATIVE_TASK = asyncio.Task
 
 made = {"pinloop": 0, "stdlib": 0}  # loops, since the test began
+setting = settings.DEFAULT
 
 
 class Looks:
@@ -82,14 +84,20 @@ class PinLoop(Looks, pinloop.Loop):
     """pinloop's loop, by the signature of the stdlib's: which selector to use is no choice here."""
 
     def __init__(self, selector: object = None, *, poller: _core.Poller | None = None) -> None:
-        super().__init__(poller)
+        super().__init__(poller, tasks=setting.tasks)
         made["pinloop"] += 1
 
     def create_task(self, coro: Any, **kwargs: Any) -> Any:
-        task = asyncio.tasks.Task
-        if task is NATIVE_TASK or self.get_task_factory() is not None:
+        task: Any = asyncio.tasks.Task
+        if self.get_task_factory() is not None:
             return super().create_task(coro, **kwargs)
-        return task(coro, loop=self, **kwargs)  # tests patch the name to have tasks written in Python
+        if task not in (classes.ASYNCIO_TASK, pinloop.Task):
+            # Tests patch the name, to have tasks that are written in Python.
+            return classes.saw(task(coro, loop=self, **kwargs))
+        return classes.saw(super().create_task(coro, **kwargs), setting.tasks)
+
+    def create_future(self) -> Any:
+        return classes.saw(super().create_future(), setting.tasks)
 
 
 class TestLoop(PinLoop):
@@ -156,7 +164,16 @@ class Follower:
 
 
 def substitute() -> None:
-    """Bind the names by which tests get a loop to pinloop's."""
+    """Bind the names by which tests get a loop, a task or a future, as the setting has it."""
+    if setting.own_names:
+        classes.substitute()
+    if setting.own_loop:
+        substitute_loops()
+    else:
+        classes.watch_stdlib_loops()
+
+
+def substitute_loops() -> None:
     native = asyncio.base_events.BaseEventLoop
     init = native.__init__
 
@@ -201,13 +218,17 @@ class Report(unittest.TestResult):
         self.running = True
         self.began = time.monotonic()
         made.update(pinloop=0, stdlib=0)
+        classes.seen.clear()
+        classes.wrong.clear()
         print(f"... {name_of(test)}", file=sys.stderr, flush=True)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().stopTest(test)
         self.running = False
-        if made["stdlib"]:
+        if made["stdlib"] and setting.own_loop:
             self.faults.append(f"made {made['stdlib']} loops of the stdlib's\n")
+        if classes.wrong:
+            self.faults.append(f"got {', '.join(sorted(classes.wrong))} where another class is promised\n")
         self.write(test, "failed" if self.faults else "left_out" if self.skipped_itself else "passed")
 
     def write(self, test: unittest.TestCase, outcome: str) -> None:
@@ -216,6 +237,7 @@ class Report(unittest.TestResult):
             "outcome": outcome,
             "seconds": round(time.monotonic() - self.began, 3) if self.began else 0.0,
             "on_pinloop": made["pinloop"] > 0,
+            "with_classes": classes.is_about(test, setting.tasks),
             "why": "".join(self.faults) or self.skipped_itself,
         }
         print(json.dumps(line), file=self.file, flush=True)
@@ -260,6 +282,7 @@ def main() -> None:
     parser.add_argument("module")
     parser.add_argument("report")
     parser.add_argument("patterns", nargs="*")
+    parser.add_argument("--setting", default="default", choices=settings.ALL)
     parser.add_argument("--unskip", action="store_true", help="run what is on the skip list, and only that")
     parser.add_argument("--stdlib", action="store_true", help="run on the stdlib's loop, for comparison")
     options = parser.parse_args()
@@ -267,11 +290,15 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
     faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", "600")), exit=True)
+    global setting  # the process is made for one
+    setting = settings.ALL[options.setting]
     if not options.stdlib:
         substitute()
     suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + options.module)
     found = list(tests_in(suite))
-    entries = skips.of_module(options.module, skips.load())
+    gc.collect()
+    gc.freeze()  # tests collect a thousand times, and need not look at all that was imported
+    entries = skips.of_module(options.module, skips.load(setting.own_loop, setting.own_names))
     skipped = skips.matching(entries, [name_of(test) for test in found])
     wanted = unittest.TestSuite()
     with open(options.report, "w", encoding="utf-8") as file:

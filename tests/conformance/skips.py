@@ -1,4 +1,4 @@
-"""The skip list, `skip.txt`: the tests of CPython's that can only be run on the stdlib's own loop."""
+"""The skip list, `skip.txt`: the tests of CPython's that can only be run on the stdlib's own loop or classes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Entry:
     first: tuple[int, int]  # the versions of Python that have such a test
     last: tuple[int, int]
     reason: str
+    of_classes: bool = False  # it is about pinloop's Task and Future under asyncio's names, not about the loop
 
 
 def parse(text: str) -> list[Entry]:
@@ -28,14 +29,16 @@ def parse(text: str) -> list[Entry]:
         if not line.strip() or line.startswith("#"):
             continue
         fields = line.split(maxsplit=1)
-        versions = "3.11-3.99"
+        versions, of_classes = "3.11-3.99", False
         if len(fields) == 2 and fields[1].startswith("["):
-            versions, _, reason = fields[1][1:].partition("]")
+            limits, _, reason = fields[1][1:].partition("]")
+            of_classes = limits.startswith("classes")
+            versions = limits.removeprefix("classes").strip() or versions
             fields[1] = reason.strip()
         if len(fields) != 2 or not fields[1] or fields[0].count(".") < 1:
             raise ValueError(f"skip list, line {number}: not `module.Class.test [versions] reason`: {line!r}")
         first, _, last = versions.partition("-")
-        entries.append(Entry(fields[0], _version(first), _version(last or first), fields[1]))
+        entries.append(Entry(fields[0], _version(first), _version(last or first), fields[1], of_classes))
     return entries
 
 
@@ -44,10 +47,14 @@ def _version(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def load() -> list[Entry]:
-    """The entries of the list that are about this version of Python."""
+def load(own_loop: bool = True, own_names: bool = False) -> list[Entry]:
+    """The entries of the list that are about this version of Python, and about what is substituted in it."""
     version = sys.version_info[:2]
-    return [each for each in parse(FILE.read_text("utf-8")) if each.first <= version <= each.last]
+    return [
+        each
+        for each in parse(FILE.read_text("utf-8"))
+        if each.first <= version <= each.last and (own_names if each.of_classes else own_loop)
+    ]
 
 
 def of_module(module: str, entries: Iterable[Entry]) -> list[Entry]:

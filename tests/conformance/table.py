@@ -1,4 +1,4 @@
-"""The table of `docs/conformance.md`: a row per module, a column per version of Python.
+"""The tables of `docs/conformance.md`, one per setting: a row per module, a column per version of Python.
 
 The file is its own store: what it says of other versions is read back and written again.
 """
@@ -41,6 +41,7 @@ class Counts:
     left_out: int = 0  # by themselves
     alike: int = 0  # failed, and on the stdlib's own loop as well
     on_pinloop: int = 0  # made a loop of pinloop's
+    with_classes: int = 0  # met a task or future of the setting's class
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
@@ -49,9 +50,11 @@ class Counts:
         return (
             f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped, "
             f"{self.left_out} left out by themselves, {self.alike} fail on asyncio's loop as well; "
-            f"{self.on_pinloop} made a pinloop loop"
+            f"{self.on_pinloop} made a pinloop loop, {self.with_classes} met its tasks or futures"
         )
 
+
+SECTION = "\n## "
 
 Column = dict[str, str]  # row -> cell
 
@@ -66,13 +69,14 @@ def cells(counts: dict[str, Counts]) -> Column:
     total = sum(counts.values(), Counts())
     column["**all**"] = f"{total.passed} / {total.failed} / {total.skipped}"
     column["*with a loop of pinloop's*"] = str(total.on_pinloop)
+    column["*with the setting's tasks or futures*"] = str(total.with_classes)
     column["*left themselves out*"] = str(total.left_out)
     column["*fail on asyncio's own loop as well*"] = str(total.alike)
     return column
 
 
 def parse(text: str) -> dict[str, Column]:
-    """The columns of a table written before, by version."""
+    """The columns of a table, by version."""
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
@@ -87,24 +91,33 @@ def parse(text: str) -> dict[str, Column]:
 
 
 def render(columns: dict[str, Column]) -> str:
-    """The document."""
+    """One table."""
     versions = sorted(columns, key=_order)
     last = list(cells({}))
     names = sorted({row for column in columns.values() for row in column if row not in last}) + last
     lines = [["module", *versions], ["---"] * (len(versions) + 1)]
     lines += [[name, *(columns[version].get(name, "") for version in versions)] for name in names]
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{HEAD}\n{rows}\n{TAIL}"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _order(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]
 
 
-def update(file: Path, counts: dict[str, Counts]) -> None:
-    """Put the counts of this Python into `file`, in the place of what it said of the same minor version."""
-    columns = parse(file.read_text("utf-8")) if file.exists() else {}
+def update(file: Path, counts: dict[str, Counts], title: str = "", about: str = "") -> None:
+    """Put the counts of this Python into `file`, in the place of what it said of the same minor version.
+
+    The table is the one under `title`, or the first; `about` is written below the title.
+    """
+    text = file.read_text("utf-8") if file.exists() else ""
+    parts = {each.partition("\n")[0]: each for each in text.split(SECTION)[1:]}
+    parts[""] = text.split(SECTION)[0]
     minor = f"{sys.version_info[0]}.{sys.version_info[1]}."
-    columns = {version: column for version, column in columns.items() if not version.startswith(minor)}
+    columns = {
+        version: column
+        for version, column in parse(parts.get(title, "")).items()
+        if not version.startswith(minor)
+    }
     columns[this_python()] = cells(counts)
-    file.write_text(render(columns), "utf-8")
+    parts[title] = f"{title}\n\n{about}\n\n{render(columns)}" if title else f"{HEAD}\n{render(columns)}{TAIL}"
+    file.write_text(SECTION.join([parts.pop(""), *parts.values()]), "utf-8")

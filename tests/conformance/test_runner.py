@@ -48,6 +48,27 @@ def test_an_entry_that_is_not_whole_is_refused(line: str) -> None:
         skips.parse(line)
 
 
+def test_an_entry_may_be_about_the_classes() -> None:
+    one, other = skips.parse("test_x.C [classes 3.13] why\ntest_x.D [classes] why\n")
+    assert (one.of_classes, one.first, one.last) == (True, (3, 13), (3, 13))
+    assert (other.of_classes, other.first) == (True, (3, 11))
+
+
+def test_what_is_skipped_depends_on_what_is_substituted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "skip.txt"
+    file.write_text("test_x.L why\ntest_x.C [classes] why\n", "utf-8")
+    monkeypatch.setattr(skips, "FILE", file)
+
+    def loaded(**substituted: bool) -> list[str]:
+        return [each.pattern for each in skips.load(**substituted)]
+
+    assert loaded() == ["test_x.L"]
+    assert loaded(own_loop=True, own_names=True) == ["test_x.L", "test_x.C"]
+    assert loaded(own_loop=False, own_names=True) == ["test_x.C"]
+
+
 def test_a_class_means_all_its_tests_and_no_other() -> None:
     names = ["test_x.C.test_a", "test_x.C.test_b", "test_x.CD.test_a", "test_y.C.test_a"]
     entries = skips.parse("test_x.C why")
@@ -60,7 +81,7 @@ def test_a_class_means_all_its_tests_and_no_other() -> None:
 def test_a_run_changes_its_own_column_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "conformance.md"
     old = {"3.9.1": table.cells({"test_a": table.Counts(5, 0, 2), "test_gone": table.Counts(1)})}
-    file.write_text(table.render(old), "utf-8")
+    file.write_text(f"{table.HEAD}\n{table.render(old)}{table.TAIL}", "utf-8")
     monkeypatch.setattr(table, "this_python", lambda: "{}.{}.0".format(*sys.version_info))
     table.update(file, {"test_a": table.Counts(1, 1, 1)})
     monkeypatch.setattr(table, "this_python", lambda: "{}.{}.7".format(*sys.version_info))
@@ -71,6 +92,22 @@ def test_a_run_changes_its_own_column_only(tmp_path: Path, monkeypatch: pytest.M
     assert version.endswith(".7")
     assert column["test_a"] == "7 / 0 / 1"
     assert column["*left themselves out*"] == "3"
+
+
+def test_each_setting_has_a_table_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "conformance.md"
+    table.update(file, {"test_a": table.Counts(1)})
+    table.update(file, {"test_a": table.Counts(2)}, "With that", "What it is.")
+    table.update(file, {"test_a": table.Counts(3)}, "With this", "What this is.")
+    before = file.read_text("utf-8")
+    table.update(file, {"test_a": table.Counts(4)}, "With that", "What it is.")
+    after = file.read_text("utf-8")
+    assert after == before.replace("2 / 0 / 0", "4 / 0 / 0")
+    assert [line for line in after.splitlines() if line.startswith(("## ", "| test_a"))] == [
+        "| test_a | 1 / 0 / 0 |", "## With that", "| test_a | 4 / 0 / 0 |", "## With this", "| test_a | 3 / 0 / 0 |"
+    ]  # fmt: skip
+    table.update(file, {"test_a": table.Counts(1)})
+    assert file.read_text("utf-8") == after
 
 
 # ------------------------------------------------------------------ whose loops --
