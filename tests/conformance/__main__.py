@@ -131,7 +131,7 @@ def run_once(job: Job, arguments: list[str], files: Path) -> Result:
     """Run tests of one module in a process of its own."""
     report, log = files.with_suffix(".jsonl"), files.with_suffix(".log")
     command = [
-        sys.executable, str(CHILD), job.module, str(report), "--setting", job.setting.name, *arguments
+        sys.executable, str(CHILD), job.module, str(report), *arguments, "--setting", job.setting.name
     ]  # fmt: skip
     result = Result(job.module, job.setting)
     began = time.monotonic()

@@ -58,6 +58,7 @@ class Looks:
 
     @property
     def _ready(self) -> list[Any]:
+        # A task that is ready stands in the ring itself, and a loop holds no other tasks.
         tasks = [each for each in gc.get_referents(self) if isinstance(each, _core.Task)]
         return [each for each in self._entries() if type(each) is _core.Handle] + tasks
 

@@ -19,7 +19,7 @@ class Entry:
     first: tuple[int, int]  # the versions of Python that have such a test
     last: tuple[int, int]
     reason: str
-    of_classes: bool = False  # it is about pinloop's Task and Future under asyncio's names, not about the loop
+    about: str = "loop"  # what has to stand in: the loop, the "classes", or "both"
 
 
 def parse(text: str) -> list[Entry]:
@@ -29,16 +29,17 @@ def parse(text: str) -> list[Entry]:
         if not line.strip() or line.startswith("#"):
             continue
         fields = line.split(maxsplit=1)
-        versions, of_classes = "3.11-3.99", False
+        versions, about = "3.11-3.99", "loop"
         if len(fields) == 2 and fields[1].startswith("["):
             limits, _, reason = fields[1][1:].partition("]")
-            of_classes = limits.startswith("classes")
-            versions = limits.removeprefix("classes").strip() or versions
+            if limits.startswith(("classes", "both")):
+                about, _, limits = limits.partition(" ")
+            versions = limits or versions
             fields[1] = reason.strip()
         if len(fields) != 2 or not fields[1] or fields[0].count(".") < 1:
             raise ValueError(f"skip list, line {number}: not `module.Class.test [versions] reason`: {line!r}")
         first, _, last = versions.partition("-")
-        entries.append(Entry(fields[0], _version(first), _version(last or first), fields[1], of_classes))
+        entries.append(Entry(fields[0], _version(first), _version(last or first), fields[1], about))
     return entries
 
 
@@ -50,10 +51,11 @@ def _version(text: str) -> tuple[int, int]:
 def load(own_loop: bool = True, own_names: bool = False) -> list[Entry]:
     """The entries of the list that are about this version of Python, and about what is substituted in it."""
     version = sys.version_info[:2]
+    stands_in = {"loop": own_loop, "classes": own_names, "both": own_loop and own_names}
     return [
         each
         for each in parse(FILE.read_text("utf-8"))
-        if each.first <= version <= each.last and (own_names if each.of_classes else own_loop)
+        if each.first <= version <= each.last and stands_in[each.about]
     ]
 
 

@@ -49,23 +49,23 @@ def test_an_entry_that_is_not_whole_is_refused(line: str) -> None:
 
 
 def test_an_entry_may_be_about_the_classes() -> None:
-    one, other = skips.parse("test_x.C [classes 3.13] why\ntest_x.D [classes] why\n")
-    assert (one.of_classes, one.first, one.last) == (True, (3, 13), (3, 13))
-    assert (other.of_classes, other.first) == (True, (3, 11))
+    one, other = skips.parse("test_x.C [classes 3.13] why\ntest_x.D [both] why\n")
+    assert (one.about, one.first, one.last) == ("classes", (3, 13), (3, 13))
+    assert (other.about, other.first) == ("both", (3, 11))
 
 
 def test_what_is_skipped_depends_on_what_is_substituted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "skip.txt"
-    file.write_text("test_x.L why\ntest_x.C [classes] why\n", "utf-8")
+    file.write_text("test_x.L why\ntest_x.C [classes] why\ntest_x.B [both] why\n", "utf-8")
     monkeypatch.setattr(skips, "FILE", file)
 
     def loaded(**substituted: bool) -> list[str]:
         return [each.pattern for each in skips.load(**substituted)]
 
     assert loaded() == ["test_x.L"]
-    assert loaded(own_loop=True, own_names=True) == ["test_x.L", "test_x.C"]
+    assert loaded(own_loop=True, own_names=True) == ["test_x.L", "test_x.C", "test_x.B"]
     assert loaded(own_loop=False, own_names=True) == ["test_x.C"]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.core.datagrams import LOCAL, Maker
+from tests.core import worlds
 from tests.core.support import Connect, socket_pair, tcp_pair, turn
 
 collect_ignore_glob = ["test_*.py"] if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio" else []
@@ -88,3 +89,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
     yield near, far
     near.close()
     far.close()
+
+
+@pytest.fixture(params=list(worlds.MAKERS))
+def world(request: pytest.FixtureRequest) -> Iterator[worlds.World]:
+    """A loop with asyncio's classes or with ours."""
+    with worlds.made(request.param) as world:
+        yield world

@@ -1,0 +1,638 @@
+"""Future: its states, its results and exceptions, its callbacks, being awaited. Asyncio's class is the referee."""
+
+import asyncio
+import contextvars
+import copy
+import gc
+import pickle
+import sys
+import traceback
+import types
+import weakref
+from typing import Any
+
+import pytest
+
+from tests.core.worlds import World, alike, attempt, in_turn, normal, told
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+# ---------------------------------------------------------------------------- its states --
+
+
+def test_a_new_future_is_pending(world: World) -> None:
+    future = world.future()
+    assert not future.done() and not future.cancelled()
+    assert future.get_loop() is world.loop
+    assert future._state == "PENDING"
+    with pytest.raises(asyncio.InvalidStateError, match="Result is not (set|ready)"):
+        future.result()
+    with pytest.raises(asyncio.InvalidStateError, match="Exception is not set"):
+        future.exception()
+
+
+def test_a_result_is_kept(world: World) -> None:
+    future = world.future()
+    value = object()
+    assert future.set_result(value) is None
+    assert future.done() and not future.cancelled()
+    assert future.result() is value is future.result()
+    assert future.exception() is None
+    assert future._state == "FINISHED"
+
+
+def test_an_exception_is_kept(world: World) -> None:
+    future, mine = world.future(), ValueError("mine")
+    assert future.set_exception(mine) is None
+    assert future.done() and not future.cancelled()
+    assert future.exception() is mine is future.exception()
+    with pytest.raises(ValueError, match="mine") as caught:
+        future.result()
+    assert caught.value is mine
+
+
+def test_a_class_of_exceptions_is_made_an_exception(world: World) -> None:
+    future = world.future()
+    future.set_exception(LookupError)
+    assert type(future.exception()) is LookupError
+    assert future.exception() is future.exception()
+
+
+def test_a_cancelled_future_raises_cancelled_error(world: World) -> None:
+    future = world.future()
+    assert future.cancel("mine") is True
+    assert future.cancel("again") is False
+    assert future.done() and future.cancelled()
+    assert future._state == "CANCELLED"
+    with pytest.raises(asyncio.CancelledError, match="mine"):
+        future.result()
+    with pytest.raises(asyncio.CancelledError):
+        future.exception()
+
+
+@alike
+def test_nothing_is_set_twice(world: World, log: list[Any]) -> None:
+    for first in ("set_result", "set_exception", "cancel"):
+        for second in ("set_result", "set_exception", "cancel"):
+            future = world.future()
+            getattr(future, first)(*{"cancel": ()}.get(first, (OSError("first"),)))
+            log.append((first, second, attempt(getattr(future, second), *([] if second == "cancel" else [OSError()]))))
+            log.append((future._state, told(future.exception()) if first == "set_exception" else ""))
+
+
+@alike
+def test_what_set_exception_refuses(world: World, log: list[Any]) -> None:
+    for thing in (StopIteration, StopIteration("mine"), 42, None, "text", int, object()):
+        future = world.future()
+        came = attempt(future.set_exception, thing)
+        log.append((str(thing)[:20], came if "StopIteration" in came else came.partition(":")[0], future._state))
+        if future.done():
+            failure = future.exception()
+            log.append((told(failure), told(failure.__cause__), told(failure.__context__)))
+
+
+@alike
+def test_arguments_that_are_wrong(world: World, log: list[Any]) -> None:
+    def kind(text: str) -> str:
+        return text.partition(":")[0]
+
+    log.append(kind(attempt(world.Future, world.loop)))
+    log.append(kind(attempt(world.Future, colour="red")))
+    log.append(kind(attempt(world.Future, loop=42)))
+    for name, arguments in (("set_result", ()), ("set_exception", ()), ("result", (1,)), ("cancel", (1, 2)),
+                            ("add_done_callback", ()), ("remove_done_callback", ()), ("get_loop", (1,))):  # fmt: skip
+        log.append((name, kind(attempt(getattr(world.future(), name), *arguments))))
+
+
+def test_the_loop_of_a_future_is_the_running_one(world: World) -> None:
+    async def main() -> None:
+        assert world.Future().get_loop() is world.loop
+        assert world.Future(loop=None).get_loop() is world.loop
+
+    world.run(main())
+
+
+@alike
+def test_a_future_that_was_not_initialised(world: World, log: list[Any]) -> None:
+    def kind(text: str) -> str:
+        return text.partition(":")[0]
+
+    for name in ("result", "exception", "done", "cancelled", "cancel", "get_loop", "set_result", "set_exception"):
+        future = world.Future.__new__(world.Future)
+        log.append((name, kind(attempt(getattr(future, name), *([OSError()] if name.startswith("set_") else [])))))
+    future = world.Future.__new__(world.Future)
+    log.append(kind(attempt(future.add_done_callback, print)))
+    log.append(kind(attempt(future.remove_done_callback, print)))
+    log.append(kind(attempt(iter, future)))
+    for name in ("_state", "_source_traceback", "_cancel_message", "_log_traceback", "_asyncio_future_blocking"):
+        log.append((name, kind(attempt(getattr, future, name))))
+
+
+@alike
+def test_a_future_initialised_again_begins_anew(world: World, log: list[Any]) -> None:
+    future = world.future()
+    future.add_done_callback(in_turn(log, "called"))
+    future.set_result(42)
+    world.turn()
+    future.__init__(loop=world.loop)
+    log.append((future._state, attempt(future.result)))
+    future.set_exception(OSError("mine"))
+    log.append(told(future.exception()))
+    future.__init__(loop=world.loop)
+    future.cancel()
+    log.append(future._state)
+
+
+# -------------------------------------------------------------------- its exceptions --
+
+
+def test_the_traceback_of_an_exception_does_not_grow(world: World) -> None:
+    future = world.future()
+    try:
+        raise ValueError("mine")
+    except ValueError as mine:
+        future.set_exception(mine)
+    depths = []
+    for _ in range(4):
+        with pytest.raises(ValueError, match="mine") as caught:
+            future.result()
+        depths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    # asyncio's C class forgets where it was raised once it has told that.
+    assert depths[0] == 2 and max(depths[1:]) <= 2 and len(set(depths[1:])) == 1, depths
+
+
+@alike
+def test_a_traceback_does_not_grow_with_those_who_await(world: World, log: list[Any]) -> None:
+    async def wait() -> None:
+        await future
+
+    future = world.future()
+    future.set_exception(ValueError("mine"))
+    for _ in range(4):
+        try:
+            world.run(wait())
+        except ValueError as mine:
+            log.append([each.name for each in traceback.extract_tb(mine.__traceback__) if each.name == "wait"])
+
+
+def test_the_traceback_tells_where_it_was_raised(world: World) -> None:
+    def raiser() -> None:
+        raise ValueError("mine")
+
+    future = world.future()
+    try:
+        raiser()
+    except ValueError as mine:
+        future.set_exception(mine)
+
+    async def main() -> None:
+        await future
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        world.run(main())
+    names = [each.name for each in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[-1] == "raiser"
+    assert "main" in names
+
+
+def test_a_context_or_cause_of_an_exception_stays(world: World) -> None:
+    future, cause = world.future(), LookupError("cause")
+    mine = ValueError("mine")
+    mine.__cause__ = cause
+    future.set_exception(mine)
+    with pytest.raises(ValueError, match="mine") as caught:
+        future.result()
+    assert caught.value.__cause__ is cause
+
+
+@alike
+def test_a_cancellation_that_is_asked_for_often(world: World, log: list[Any]) -> None:
+    future = world.future()
+    future.cancel("mine")
+    errors = []
+    for name in ("result", "exception", "result", "_make_cancelled_error"):
+        try:
+            errors.append(getattr(future, name)())
+        except asyncio.CancelledError as error:
+            errors.append(error)
+    log.extend((told(each), each.args, told(each.__context__)) for each in errors)
+    log.append(future._cancel_message)
+    bare = world.future()
+    bare.cancel()
+    log.append((attempt(bare.result), bare._cancel_message, bare._make_cancelled_error().args))
+
+
+def test_the_cancel_message_may_be_set(world: World) -> None:
+    future = world.future()
+    future._cancel_message = "set"
+    assert future._cancel_message == "set"
+    future.cancel("given")
+    assert future._cancel_message == "given"
+    future._cancel_message = "again"
+    with pytest.raises(asyncio.CancelledError, match="again"):
+        future.result()
+
+
+# ---------------------------------------------------------------------------- callbacks --
+
+
+@alike
+def test_callbacks_run_in_order_in_the_next_turn(world: World, log: list[Any]) -> None:
+    future = world.future()
+    for number in range(5):
+        future.add_done_callback(in_turn(log, number))
+    world.loop.call_soon(in_turn(log, "before"))
+    future.set_result(None)
+    world.loop.call_soon(in_turn(log, "after"))
+    log.append("set")
+    world.turn()
+
+
+@alike
+def test_a_callback_of_a_future_that_is_done_runs_in_the_next_turn(world: World, log: list[Any]) -> None:
+    future = world.future()
+    future.set_result(None)
+    world.loop.call_soon(in_turn(log, "before"))
+    future.add_done_callback(in_turn(log, "one"))
+    future.add_done_callback(in_turn(log, "two"))
+    log.append(future._callbacks)
+    world.turn()
+
+
+def test_a_callback_gets_the_future(world: World) -> None:
+    got: list[Any] = []
+    future = world.future()
+    future.add_done_callback(got.append)
+    future.add_done_callback(got.append)
+    future.cancel()
+    world.turn()
+    assert got == [future, future]
+
+
+@alike
+def test_callbacks_run_in_their_contexts(world: World, log: list[Any]) -> None:
+    def note(_: Any) -> None:
+        log.append(variable.get())
+        variable.set("callback's")
+
+    future = world.future()
+    given = contextvars.copy_context()
+    given.run(variable.set, "given")
+    variable.set("first")
+    future.add_done_callback(note)
+    variable.set("second")
+    future.add_done_callback(note)
+    future.add_done_callback(note, context=given)
+    future.add_done_callback(note, context=given)
+    future.set_result(None)
+    world.turn()
+    log.append((variable.get(), given[variable]))
+    future.add_done_callback(note, context=given)
+    world.turn()
+    variable.set("unset")
+
+
+@alike
+def test_callbacks_can_be_removed(world: World, log: list[Any]) -> None:
+    one, two = in_turn(log, "one"), in_turn(log, "two")
+    for added in ([one], [one, one], [one, two], [two, one], [one, two, one], [two, one, one, two], [one] * 5, []):
+        future = world.future()
+        for each in added:
+            future.add_done_callback(each)
+        log.append((future.remove_done_callback(one), future.remove_done_callback(one)))
+        log.append(len(future._callbacks or []))
+        future.set_result(None)
+        world.turn()
+        log.append("-")
+
+
+def test_callbacks_are_removed_by_equality(world: World) -> None:
+    class Same:
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Same)
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, future: Any) -> None:
+            raise AssertionError("it was removed")
+
+    future = world.future()
+    future.add_done_callback(Same())
+    future.add_done_callback(Same())
+    assert future.remove_done_callback(Same()) == 2
+    future.set_result(None)
+    world.turn()
+
+
+def test_a_comparison_that_fails_leaves_the_callbacks(world: World) -> None:
+    class Failing:
+        def __eq__(self, other: object) -> bool:
+            raise LookupError("mine")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    for callbacks in ([print], [print, repr, str]):
+        future = world.future()
+        for each in callbacks:
+            future.add_done_callback(each)
+        with pytest.raises(LookupError, match="mine"):
+            future.remove_done_callback(Failing())
+        assert [each for each, _ in future._callbacks] == callbacks
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_comparison_may_remove_others(world: World, count: int) -> None:
+    class Removing:
+        def __eq__(self, other: object) -> bool:
+            future.remove_done_callback(print)
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+    future = world.future()
+    for _ in range(count):
+        future.add_done_callback(print)
+    future.add_done_callback(repr)
+    assert future.remove_done_callback(Removing()) == 0
+    assert [each for each, _ in future._callbacks or []] == [repr]
+
+
+@alike
+def test_callbacks_added_during_callbacks(world: World, log: list[Any]) -> None:
+    def adding(done: Any) -> None:
+        log.append("adding")
+        done.add_done_callback(in_turn(log, "added"))
+        world.loop.call_soon(in_turn(log, "soon"))
+
+    future = world.future()
+    future.add_done_callback(adding)
+    future.add_done_callback(in_turn(log, "second"))
+    future.set_result(None)
+    world.turn()
+    log.append("turn")
+    world.turn()
+
+
+@alike
+def test_a_future_completed_by_a_callback_of_another(world: World, log: list[Any]) -> None:
+    first, second = world.future(), world.future()
+    first.add_done_callback(lambda _: second.set_result("of the first"))
+    first.add_done_callback(in_turn(log, "first"))
+    second.add_done_callback(lambda future: log.append(future.result()))
+    first.set_result(None)
+    for _ in range(3):
+        world.turn()
+        log.append("turn")
+
+
+@alike
+def test_a_callback_that_raises_is_reported_and_the_others_run(world: World, log: list[Any]) -> None:
+    def failing(_: Any) -> None:
+        raise LookupError("mine")
+
+    future = world.future()
+    future.add_done_callback(failing)
+    future.add_done_callback(in_turn(log, "second"))
+    future.set_result(None)
+    world.turn()
+    log.extend((told(each["exception"]), "handle" in each) for each in world.errors)
+    log.append([each.partition("<")[0].partition(" test_")[0] for each in world.messages()])
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_a_callback_that_ends_the_program_ends_the_run(world: World, exception: type[BaseException]) -> None:
+    def ending(_: Any) -> None:
+        raise exception("mine")
+
+    seen: list[str] = []
+    future = world.future()
+    future.add_done_callback(ending)
+    future.add_done_callback(lambda _: seen.append("second"))
+    future.set_result(None)
+    with pytest.raises(exception, match="mine"):
+        world.turn()
+    world.turn()
+    assert seen == ["second"]
+
+
+@alike
+def test_the_callbacks_attribute_is_a_list_of_pairs(world: World, log: list[Any]) -> None:
+    future = world.future()
+    log.append(future._callbacks)
+    for count in range(1, 4):
+        future.add_done_callback(print)
+        log.append((type(future._callbacks).__name__, len(future._callbacks), future._callbacks[0][0] is print))
+        log.append([type(context).__name__ for _, context in future._callbacks])
+    future.set_result(None)
+    log.append(future._callbacks or None)
+    log.append(attempt(setattr, future, "_callbacks", []).partition(":")[0])
+
+
+# ------------------------------------------------------------------------ being awaited --
+
+
+@pytest.mark.parametrize("way", ["__await__", "__iter__"])
+def test_the_iterator_of_a_future(world: World, way: str) -> None:
+    future = world.future()
+    iterator = getattr(future, way)()
+    assert iterator is not future
+    assert next(iterator) is future
+    assert future._asyncio_future_blocking is True
+    with pytest.raises(RuntimeError, match="await wasn't used with future"):
+        next(iterator)
+    future.set_result(42)
+    with pytest.raises(StopIteration) as caught:
+        getattr(future, way)().send(None)
+    assert caught.value.value == 42
+
+
+@alike
+def test_the_iterator_by_hand(world: World, log: list[Any]) -> None:
+    for ending in ("result", "exception", "cancel", "throw", "throw a class", "close", "junk"):
+        future = world.future()
+        iterator = iter(future)
+        log.append((ending, iterator.send(None) is future, iter(iterator) is iterator))
+        future._asyncio_future_blocking = False
+        if ending == "result":
+            future.set_result((1, 2))  # a tuple is no list of arguments
+        elif ending == "exception":
+            future.set_exception(OSError("mine"))
+        elif ending == "cancel":
+            future.cancel("mine")
+        elif ending == "throw":
+            log.append(attempt(iterator.throw, LookupError("mine")))
+        elif ending == "throw a class":
+            log.append(attempt(iterator.throw, LookupError))
+        elif ending == "close":
+            log.append(attempt(iterator.close))
+        else:
+            log.append(attempt(iterator.throw, 42).partition(":")[0])
+        if ending not in {"result", "exception", "cancel"}:
+            log.append(attempt(next, iterator) if sys.version_info >= (3, 14) else "asyncio's has no answer to it")
+            continue
+        try:
+            log.append(iterator.send("ignored"))
+        except BaseException as exception:
+            log.append((told(exception), getattr(exception, "value", None)))
+        log.append(attempt(next, iterator))
+
+
+def test_the_methods_of_the_iterator_are_those_of_asyncios(world: World) -> None:
+    iterator = iter(world.future())
+    for name in ("send", "throw", "close", "__iter__", "__next__"):
+        assert callable(getattr(iterator, name))
+
+
+@alike
+def test_a_result_that_is_a_tuple_or_an_exception_comes_as_it_is(world: World, log: list[Any]) -> None:
+    async def main(future: Any) -> Any:
+        return await future
+
+    for value in ((), (1,), (1, 2), StopIteration(3), ValueError("a value"), None):
+        future = world.future()
+        world.loop.call_soon(future.set_result, value)
+        log.append(repr(world.run(main(future))))
+        log.append(repr(world.run(main(future))))
+
+
+def test_a_future_can_be_awaited_through_other_iterators(world: World) -> None:
+    @types.coroutine
+    def generator(future: Any) -> Any:
+        return (yield from future)
+
+    class Awaitable:
+        def __init__(self, future: Any) -> None:
+            self.future = future
+
+        def __await__(self) -> Any:
+            return self.future.__await__()
+
+    class Delegating(Awaitable):
+        def __await__(self) -> Any:
+            return (yield from self.future.__await__())
+
+    async def main(future: Any) -> list[Any]:
+        return [await generator(future), await Awaitable(future), await Delegating(future), await future]
+
+    future = world.future()
+    world.loop.call_soon(future.set_result, 42)
+    assert world.run(main(future)) == [42] * 4
+
+
+def test_many_tasks_await_one_future_and_wake_in_order(world: World) -> None:
+    order: list[Any] = []
+
+    async def wait(number: int) -> None:
+        order.append(await future + number)
+
+    future = world.future()
+    tasks = [world.spawn(wait(number)) for number in range(5)]
+    world.turn()
+    future.add_done_callback(lambda _: order.append("callback"))
+    tasks.append(world.spawn(wait(5)))
+    world.turn()
+    future.set_result(100)
+    world.turn()
+    assert order == [100, 101, 102, 103, 104, "callback", 105]
+    world.loop.run_until_complete(asyncio.wait(tasks))
+
+
+def test_blocking_can_be_set_by_hand(world: World) -> None:
+    future = world.future()
+    assert future._asyncio_future_blocking is False
+    future._asyncio_future_blocking = True
+    assert future._asyncio_future_blocking is True
+    assert asyncio.isfuture(future)
+
+
+# ---------------------------------------------------------------------------- as an object --
+
+
+def test_what_a_future_is(world: World) -> None:
+    future = world.future()
+    assert isinstance(future, asyncio.Future)
+    assert not isinstance(future, asyncio.Task)
+    assert asyncio.isfuture(future)
+    assert not asyncio.iscoroutine(future)
+    assert issubclass(world.Task, world.Future)
+    assert hash(future) == hash(future) and future != world.future()
+    assert isinstance(future, __import__("collections.abc").abc.Awaitable)
+
+
+def test_a_future_takes_attributes_and_weak_references(world: World) -> None:
+    future = world.future()
+    future.colour = "red"
+    assert future.colour == "red"
+    gone: list[Any] = []
+    reference = weakref.ref(future, gone.append)
+    assert reference() is future
+    del future
+    gc.collect()
+    assert gone == [reference]
+    fresh = world.future()
+    assert not hasattr(fresh, "colour")  # whatever memory it was made of
+    assert weakref.getweakrefcount(fresh) == 0
+
+
+def test_a_generic_future_is_an_alias(world: World) -> None:
+    for cls in (world.Future, world.Task):
+        alias = cls[int]
+        assert isinstance(alias, types.GenericAlias)
+        assert alias.__origin__ is cls and alias.__args__ == (int,)
+
+
+@alike
+def test_a_future_cannot_be_copied_or_pickled(world: World, log: list[Any]) -> None:
+    for each in (world.future(), world.spawn(asyncio.sleep(0))):
+        log.append(attempt(pickle.dumps, each).partition(":")[0])
+        log.append(attempt(copy.copy, each).partition(":")[0])
+        log.append(attempt(copy.deepcopy, each).partition(":")[0])
+    world.turn(2)
+
+
+@alike
+def test_attributes_that_cannot_be_set_or_deleted(world: World, log: list[Any]) -> None:
+    future = world.future()
+    for name in ("_state", "_result", "_exception", "_loop", "_source_traceback", "_asyncio_future_blocking",
+                 "_log_traceback", "_callbacks"):  # fmt: skip
+        log.append((name, attempt(delattr, future, name).partition(":")[0]))
+    for name in ("_state", "_result", "_exception", "_loop", "_source_traceback"):
+        log.append((name, attempt(setattr, future, name, 42).partition(":")[0]))
+    log.append(attempt(setattr, future, "_log_traceback", True))
+    log.append(attempt(setattr, future, "_log_traceback", False))
+
+
+@alike
+def test_a_subclass_may_override_what_it_likes(world: World, log: list[Any]) -> None:
+    class Noting(world.Future):  # type: ignore[name-defined,misc]
+        def set_result(self, result: Any) -> None:
+            log.append("set_result")
+            super().set_result(result * 2)
+
+        def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
+            log.append("add_done_callback")
+            super().add_done_callback(fn, context=context)
+
+        def cancel(self, msg: Any = None) -> bool:
+            log.append(f"cancel {msg}")
+            return bool(super().cancel(msg))
+
+        def result(self) -> Any:
+            log.append("result")
+            return "another"
+
+    async def main(future: Any) -> Any:
+        return await future
+
+    future = Noting(loop=world.loop)
+    world.loop.call_soon(future.set_result, 21)
+    log.append(world.run(main(future)))
+    log.append(future.result())
+    waited = Noting(loop=world.loop)
+    task = world.spawn(main(waited))
+    world.turn()
+    task.cancel("mine")
+    log.append(attempt(world.loop.run_until_complete, task))
+
+
