@@ -13,6 +13,9 @@ cdef tuple STATES = ("PENDING", "CANCELLED", "FINISHED")
 cdef str STOP_REFUSED = "StopIteration interacts badly with generators and cannot be raised into a Future"
 cdef bint WRAPS_STOP_ITERATION = sys.version_info >= (3, 13)
 
+# From 3.12 on an exception is thrown as one object.
+cdef bint THROW_TAKES_ONE = sys.version_info >= (3, 12)
+
 
 @cython.final
 @cython.internal
@@ -74,7 +77,8 @@ cdef class Future(Runnable):
 
         Raises CancelledError if it was cancelled, InvalidStateError if it is not done.
         """
-        check_alive(self)
+        if self.loop is None:
+            raise InvalidStateError("Future object is not initialized.")
         if self.state == CANCELLED:
             raise self.cancelled_error()
         if self.state == PENDING:
@@ -113,7 +117,7 @@ cdef class Future(Runnable):
     cdef object outcome(self):
         """What `result` raises, or None."""
         if self.loop is None:
-            return RuntimeError("Future object is not initialized.")
+            return InvalidStateError("Future object is not initialized.")
         if self.state == PENDING:
             return InvalidStateError("Result is not set.")
         return self.take_failure()
@@ -256,6 +260,10 @@ cdef class Future(Runnable):
         check_alive(self)
         self.blocking = bool(value)
 
+    @_asyncio_future_blocking.deleter
+    def _asyncio_future_blocking(self):
+        raise AttributeError("cannot delete attribute")
+
     @property
     def _asyncio_awaited_by(self):
         waiters = {task for task, context in waiters_of(self) if context is None}
@@ -301,6 +309,10 @@ cdef class Future(Runnable):
     def _cancel_message(self, message):
         self.more().cancel_message = message
 
+    @_cancel_message.deleter
+    def _cancel_message(self):
+        raise AttributeError("cannot delete attribute")
+
     @property
     def _log_traceback(self):
         check_alive(self)
@@ -312,6 +324,10 @@ cdef class Future(Runnable):
         if value:
             raise ValueError("_log_traceback can only be set to False")
         self.log_traceback = False
+
+    @_log_traceback.deleter
+    def _log_traceback(self):
+        raise AttributeError("cannot delete attribute")
 
     def __repr__(self):
         check_alive(self)
@@ -444,6 +460,8 @@ cdef class FutureIter:
 
     def throw(self, kind, value=None, traceback=None, /):
         """Raise in the awaiting code what is given."""
+        if THROW_TAKES_ONE and (value is not None or traceback is not None):
+            warnings.warn("throw() is to be given the exception alone", DeprecationWarning, stacklevel=1)
         self.future = None
         if isinstance(kind, type) and issubclass(kind, BaseException):
             if not isinstance(value, kind):

@@ -35,6 +35,10 @@ cdef class Task(Future):
     cdef int start(self, object coro, object name, object context, bint eager) except -1:
         if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
+        if name is None:
+            self.name = pl_next_number()
+        else:
+            self.name = name if type(name) is str else str(name)
         if context is None:
             self.context = PyContext_CopyCurrent()
         elif PyContext_CheckExact(context):
@@ -42,10 +46,6 @@ cdef class Task(Future):
         else:
             raise TypeError(f"a contextvars.Context was expected, got {type(context).__name__}")
         self.coro = coro
-        if name is None:
-            self.name = pl_next_number()
-        else:
-            self.name = name if type(name) is str else str(name)
         self.reports_loss = True
         if eager and self.loop.is_running():
             return self.start_eagerly()
@@ -60,6 +60,8 @@ cdef class Task(Future):
             unlist(self)
 
     def __del__(self):
+        if self.listed:
+            unlist(self)      # who handles the report may keep it, and it is lost all the same
         if self.state == PENDING and self.reports_loss:
             report_loss(self)
         if self.log_traceback:
@@ -359,14 +361,25 @@ cdef class Task(Future):
     def _log_destroy_pending(self, value):
         self.reports_loss = bool(value)
 
+    @_log_destroy_pending.deleter
+    def _log_destroy_pending(self):
+        raise AttributeError("cannot delete attribute")
+
 
 cdef object request_cancel(Task task, object message):
     """Task.cancel: down the chain of tasks that wait for one another, to the one that waits for none."""
     cdef object awaited
+    cdef PyObject* passed = NULL     # a task of the chain: to meet it again is to go in circles
+    cdef size_t length = 0
     task.log_traceback = False
     if task.state != PENDING:
         return False
     while True:
+        if <PyObject*>task == passed:
+            raise RecursionError("a task that is to be cancelled waits for itself, by way of others")
+        length += 1
+        if length & (length - 1) == 0:
+            passed = <PyObject*>task
         task.log_traceback = False
         task.cancel_requests += 1
         awaited = task.awaiting
