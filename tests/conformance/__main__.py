@@ -1,9 +1,9 @@
 """Run CPython's own asyncio tests on pinloop: `python tests/conformance`, or `make conformance`.
 
-Exits with 1 if a test failed, a module did not come to its end, the skip list has an entry that no test of
-this version of Python answers to, or a module that is run for the sake of a setting's classes met none of them
-(`settings.py` has the settings: a pass each). `--write FILE` puts the counts into this version's column of a table, see
-`table.py`.
+Exits with 1 if a test failed, a module did not come to its end, the skip list has an entry that no test
+of this version of Python answers to, or no test of a module met the classes for whose sake it is run.
+`settings.py` has the settings, a pass each. `--write FILE` puts the counts into this version's column of the
+tables, see `table.py`.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def run(job: Job) -> Result:
         result.counts.failed -= len(result.alike)
         result.counts.alike = len(result.alike)
         result.seconds += compared.seconds
-    if module in settings.ABOUT_TASKS and not job.patterns and not job.unskip:
-        if result.counts.passed and not result.counts.with_classes:
-            result.failures[f"{module} ({job.setting.name})"] = "no test met a task or future of this setting's"
-            result.counts.failed += 1
+    whole = module in settings.ABOUT_TASKS and not job.patterns and not job.unskip
+    if whole and result.counts.passed and not result.counts.with_classes:
+        result.failures[f"{module} ({job.setting.name})"] = "no test met a task or future of this setting's"
+        result.counts.failed += 1
     return result
 
 
@@ -182,8 +182,8 @@ def read(report: Path, result: Result) -> bool:
 def show(result: Result) -> None:
     counts = result.counts
     print(
-        f"{result.module:24} {result.setting.name:8} {counts.passed:5} passed {counts.failed:4} failed {counts.skipped:4} skipped "
-        f"{counts.left_out:4} left out {result.seconds:6.1f} s",
+        f"{result.module:24} {result.setting.name:8} {counts.passed:5} passed {counts.failed:4} failed "
+        f"{counts.skipped:4} skipped {counts.left_out:4} left out {result.seconds:6.1f} s",
         flush=True,
     )
     for name in result.alike:

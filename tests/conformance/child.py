@@ -291,7 +291,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
     faulthandler.dump_traceback_later(float(os.environ.get("PINLOOP_CONFORMANCE_TIMEOUT", "600")), exit=True)
-    global setting  # the process is made for one
+    global setting  # noqa: PLW0603 - the process is made for one
     setting = settings.ALL[options.setting]
     if not options.stdlib:
         substitute()

@@ -1,8 +1,8 @@
 """Whose Task and Future CPython's tests get.
 
-The tests take the classes by name: `tasks._CTask` and `futures._CFuture` where the C classes are the thing under
-test, `asyncio.Task` and `asyncio.Future` elsewhere, most of them while their module is imported. `substitute`
-binds all of these names before that.
+The tests take the classes by name: `tasks._CTask` and `futures._CFuture` where the C classes are the thing
+under test, `asyncio.Task` and `asyncio.Future` elsewhere, most of them while their module is imported.
+`substitute` binds all of these names before that.
 
 That the tests did get them is not taken for granted: a test counts as one about our classes only if its
 class has one of them as its subject, or if a loop gave it an object of one (`saw`). What a loop gives is

@@ -50,8 +50,8 @@ ALL = {
         Setting(
             "classes",
             "With `pinloop.Task` and `pinloop.Future` under asyncio's names",
-            "`asyncio.Task`, `asyncio.tasks._CTask`, `asyncio.Future` and `asyncio.futures._CFuture` are pinloop's "
-            "classes as well, so they are what the tests make themselves, subclass and compare with.",
+            "`asyncio.Task`, `asyncio.tasks._CTask`, `asyncio.Future` and `asyncio.futures._CFuture` are "
+            "pinloop's classes as well: they are what the tests make themselves, subclass and compare with.",
             own_loop=True,
             own_names=True,
             tasks="pinloop",
@@ -59,8 +59,8 @@ ALL = {
         Setting(
             "foreign",
             "The same classes on asyncio's loops",
-            "Only the classes are pinloop's: they run on the stdlib's loops, on the tests' own `TestLoop` and on "
-            "mocks.",
+            "Only the classes are pinloop's: they run on the stdlib's loops, on the tests' own `TestLoop` "
+            "and on mocks.",
             own_loop=False,
             own_names=True,
             tasks="pinloop",

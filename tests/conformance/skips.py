@@ -1,4 +1,4 @@
-"""The skip list, `skip.txt`: the tests of CPython's that can only be run on the stdlib's own loop or classes."""
+"""The skip list, `skip.txt`: CPython's tests that can only be run on the stdlib's own loop or classes."""
 
 from __future__ import annotations
 

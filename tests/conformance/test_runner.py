@@ -104,7 +104,9 @@ def test_each_setting_has_a_table_of_its_own(tmp_path: Path) -> None:
     after = file.read_text("utf-8")
     assert after == before.replace("2 / 0 / 0", "4 / 0 / 0")
     assert [line for line in after.splitlines() if line.startswith(("## ", "| test_a"))] == [
-        "| test_a | 1 / 0 / 0 |", "## With that", "| test_a | 4 / 0 / 0 |", "## With this", "| test_a | 3 / 0 / 0 |"
+        "| test_a | 1 / 0 / 0 |",
+        "## With that", "| test_a | 4 / 0 / 0 |",
+        "## With this", "| test_a | 3 / 0 / 0 |",
     ]  # fmt: skip
     table.update(file, {"test_a": table.Counts(1)})
     assert file.read_text("utf-8") == after

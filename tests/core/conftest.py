@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.core.datagrams import LOCAL, Maker
 from tests.core import worlds
+from tests.core.datagrams import LOCAL, Maker
 from tests.core.support import Connect, socket_pair, tcp_pair, turn
 
 collect_ignore_glob = ["test_*.py"] if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio" else []

@@ -1,6 +1,7 @@
 """The lives of futures and tasks: what keeps them, cycles, long chains, crowds, the ends of loops."""
 
 import asyncio
+import functools
 import gc
 import sys
 import weakref
@@ -56,9 +57,9 @@ def test_a_waiting_task_is_not_kept_by_all_tasks(world: World) -> None:
     reference = weakref.ref(world.spawn(wait(world.future())))
     world.turn()
     gc.collect()
+    assert world.messages() == ["Task was destroyed but it is pending!"]
     assert reference() is None
     assert asyncio.all_tasks(world.loop) == set()
-    assert world.messages() == ["Task was destroyed but it is pending!"]
 
 
 def test_a_done_task_keeps_neither_its_callbacks_nor_what_it_awaited(world: World) -> None:
@@ -141,7 +142,7 @@ def test_cycles_are_collected(world: World) -> None:
             thing.future = world.future()
             thing.iterator = iter(thing.future)
             thing.future.thing = thing
-        elif kind == "cancel message":
+        elif kind == "message":
             thing.future = world.future()
             thing.future.cancel(thing)
         else:
@@ -154,8 +155,8 @@ def test_cycles_are_collected(world: World) -> None:
                 world.turn()
         return weakref.ref(thing)
 
-    for kind in ("result", "callback", "callbacks", "exception", "attribute", "iterator", "cancel message", "task",
-                 "waiting task"):  # fmt: skip
+    kinds = "result callback callbacks exception attribute iterator message task waiting"
+    for kind in kinds.split():
         reference = cycle(kind)
         gc.collect()
         assert reference() is None, kind
@@ -212,7 +213,7 @@ def test_what_a_finalizer_does_to_a_future_that_goes(world: World) -> None:
         del future
         future = world.future()
         future.meddling = Meddling(2)
-        future.add_done_callback(lambda _, meddling=Meddling(3): None)
+        future.add_done_callback(functools.partial(print, Meddling(3)))
         del future
         task = world.spawn(wait(asyncio.sleep(0, Meddling(4))))
         task.meddling = Meddling(5)
@@ -331,6 +332,8 @@ def test_spawning_for_long_leaves_nothing(world: World, way: str) -> None:
     world.run(many(600))
     grown = counted()
     grown.subtract(before)
+    if not world.name.startswith("ours"):
+        return  # asyncio's WeakSet of tasks swells and shrinks
     # What is kept to be used again is kept already.
     assert {name: count for name, count in grown.items() if count > 30} == {}
 
@@ -371,7 +374,11 @@ def test_a_million_spawns_do_not_grow_the_process() -> None:
 
 @pytest.mark.parametrize("state", ["ready", "waiting", "sleeping"])
 def test_tasks_that_are_pending_when_their_loop_closes(world: World, state: str) -> None:
-    coro = {"ready": nothing, "waiting": lambda: wait(world.future()), "sleeping": lambda: asyncio.sleep(3600)}[state]()
+    coro = {
+        "ready": nothing,
+        "waiting": lambda: wait(world.future()),
+        "sleeping": lambda: asyncio.sleep(3600),
+    }[state]()
     task = world.spawn(coro)
     if state != "ready":
         world.turn()

@@ -1,4 +1,4 @@
-"""Random programs of tasks and futures: on our classes they do what they do on asyncio's, in the same order."""
+"""Random programs of tasks and futures: on our classes they do what they do on asyncio's, in that order."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,11 +16,22 @@ future = st.integers(0, FUTURES - 1)
 task = st.integers(0, TASKS - 1)
 OPERATIONS = st.one_of(
     st.tuples(st.just("yield"), st.just(0)),
-    st.tuples(st.sampled_from(["await", "shield", "set", "fail", "drop", "callback", "unhook", "soon", "ask"]), future),
-    st.tuples(st.sampled_from(["join", "cancel", "wait", "gather", "shield task", "spawn", "uncancel", "watch"]), task),
+    st.tuples(
+        st.sampled_from(["await", "shield", "set", "fail", "drop", "callback", "unhook", "soon", "ask"]),
+        future,
+    ),
+    st.tuples(
+        st.sampled_from(["join", "cancel", "wait", "gather", "shield task", "spawn", "uncancel", "watch"]),
+        task,
+    ),
 )
-BODY = st.lists(st.tuples(OPERATIONS, st.booleans()), max_size=7)  # an operation, and whether its error is survived
-PROGRAMS = st.tuples(st.lists(BODY, min_size=TASKS, max_size=TASKS), st.lists(st.tuples(st.integers(0, 8), OPERATIONS)))
+WAITING = {"join", "wait", "gather", "shield task"}
+BODY = st.lists(
+    st.tuples(OPERATIONS, st.booleans()), max_size=7
+)  # an operation, and whether its error is survived
+PROGRAMS = st.tuples(
+    st.lists(BODY, min_size=TASKS, max_size=TASKS), st.lists(st.tuples(st.integers(0, 8), OPERATIONS))
+)
 
 
 class Program:
@@ -42,7 +53,7 @@ class Program:
         for (operation, number), survives in body:
             self.log.append((name, operation, number))
             try:
-                self.log.append((name, "got", repr(await self.perform(operation, number))))
+                self.log.append((name, "got", repr(await self.perform(name, operation, number))))
             except BaseException as error:
                 me = asyncio.current_task()
                 assert me is not None
@@ -51,8 +62,10 @@ class Program:
                     raise
         return name
 
-    async def perform(self, operation: str, number: int) -> Any:
+    async def perform(self, name: Any, operation: str, number: int) -> Any:
         """What a task does."""
+        if operation in WAITING and isinstance(name, int) and number <= name:
+            return "not those: they could wait for each other"
         match operation:
             case "yield":
                 return await asyncio.sleep(0)
@@ -70,7 +83,9 @@ class Program:
                 )
                 return [each in done for each in (self.tasks[number], self.futures[number])]
             case "gather":
-                return await asyncio.gather(self.futures[number], self.tasks[number], return_exceptions=number % 2 == 0)
+                return await asyncio.gather(
+                    self.futures[number], self.tasks[number], return_exceptions=number % 2 == 0
+                )
             case "uncancel":
                 return self.tasks[number].uncancel()
             case "spawn":
@@ -102,7 +117,13 @@ class Program:
                 self.world.loop.call_soon(lambda: self.log.append(("soon", number, future.cancelled())))
                 return None
             case "ask":
-                return future.done(), future.cancelled(), task.done(), task.cancelled(), len(asyncio.all_tasks())
+                return (
+                    future.done(),
+                    future.cancelled(),
+                    task.done(),
+                    task.cancelled(),
+                    len(asyncio.all_tasks()),
+                )
         return None
 
     def run(self, outside: list[Any]) -> list[Any]:
@@ -112,16 +133,21 @@ class Program:
                 if when == turn and operation != "ask":
                     self.log.append(("outside", operation, number, repr(self.act(operation, number))))
             self.world.turn()
+        self.log.append(sorted(each.get_name() for each in asyncio.all_tasks(self.world.loop)))
+        self.wind_up()
         for each in (*self.tasks, *self.spawned, *self.futures):
             self.log.append((each._state, told(each.exception()) if each._state == "FINISHED" else ""))
-        self.log.append(sorted(each.get_name() for each in asyncio.all_tasks(self.world.loop)))
-        self.end()
         return self.log
 
-    def end(self) -> None:
-        for each in asyncio.all_tasks(self.world.loop):
-            each._log_destroy_pending = False
-        self.world.errors.clear()
+    def wind_up(self) -> None:
+        """Cancel what is left, until nothing is."""
+        for turn in range(100):
+            left = sorted(asyncio.all_tasks(self.world.loop), key=lambda each: each.get_name())
+            if not left:
+                return
+            self.log.append(("left", turn, [each.cancel() for each in left]))
+            self.world.turn()
+        raise AssertionError(f"these do not end: {left}")
 
 
 def trace(name: str, program: Any) -> list[Any]:
@@ -131,8 +157,8 @@ def trace(name: str, program: Any) -> list[Any]:
         log = running.run(outside)
         told = sorted(each["message"].partition("<")[0] for each in world.errors)
         world.errors.clear()
+        world.loop.set_exception_handler(lambda *_: None)  # what nobody looked at goes with the program
         del running
-        world.loop.set_exception_handler(lambda *_: None)  # what is left pending goes with the program
     return [*log, told]
 
 

@@ -1,8 +1,9 @@
-"""What futures and tasks say of themselves: repr, what is reported when they are lost, debug mode. As asyncio's do."""
+"""What futures and tasks say of themselves: repr, reports of what is lost, debug mode. As asyncio's do."""
 
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -172,7 +173,9 @@ def test_ways_to_take_an_exception(world: World, log: list[Any]) -> None:
         lambda future: future.exception(),
         lambda future: future.cancel(),
         lambda future: world.run(take(future)),
-        lambda future: world.run(asyncio.gather(future, return_exceptions=True)) if False else world.run(take(future)),
+        lambda future: (
+            world.run(asyncio.gather(future, return_exceptions=True)) if False else world.run(take(future))
+        ),
         lambda future: setattr(future, "_log_traceback", False),
         lambda future: future._log_traceback,
         lambda future: future.done(),
@@ -214,7 +217,8 @@ def test_a_pending_task_that_is_lost_is_no_longer_among_all_tasks(world: World) 
     lost = world.errors[0]["task"]
     world.errors.clear()
     assert lost.get_name() == "lost"
-    assert asyncio.all_tasks(world.loop) == set()
+    if world.name.startswith("ours") or sys.version_info < (3, 14):
+        assert asyncio.all_tasks(world.loop) == set()
 
 
 def test_a_handler_may_keep_what_it_is_told_of(world: World) -> None:
@@ -257,7 +261,11 @@ def debugged(world: World) -> World:
 
 def test_debug_mode_tells_where_futures_and_tasks_were_made(debugged: World) -> None:
     world, loop = debugged, debugged.loop
-    tasks = [world.Task(nothing(), loop=loop), loop.create_task(nothing()), asyncio.ensure_future(nothing(), loop=loop)]
+    tasks = [
+        world.Task(nothing(), loop=loop),
+        loop.create_task(nothing()),
+        asyncio.ensure_future(nothing(), loop=loop),
+    ]
     futures = [world.Future(loop=loop), *([] if "create_future" in vars(loop) else [loop.create_future()])]
     world.turn()
     for each in (*tasks, *futures):
@@ -282,7 +290,9 @@ def test_debug_mode_reports_where_a_lost_one_was_made(debugged: World) -> None:
     assert names == ["test_debug_mode_reports_where_a_lost_one_was_made"] * 2
 
 
-def test_debug_mode_names_a_task_whose_step_is_slow(debugged: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_mode_names_a_task_whose_step_is_slow(
+    debugged: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world = debugged
 
     async def slow() -> None:
@@ -328,7 +338,9 @@ def test_a_program_in_debug_mode(world: World, log: list[Any]) -> None:
         future = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(0, future.set_result, number)
         async with asyncio.timeout(3600):
-            return int(await future) + sum(await asyncio.gather(*(asyncio.sleep(0, each) for each in range(number))))
+            return int(await future) + sum(
+                await asyncio.gather(*(asyncio.sleep(0, each) for each in range(number)))
+            )
 
     world.loop.set_debug(True)
     log.append([world.run(main(number)) for number in range(4)])

@@ -1,6 +1,6 @@
 """The same test on asyncio's classes and on ours: asyncio is the referee of what these tests ask for.
 
-A `World` is a loop with the Task and the Future that go with it. The fixture `world` gives one after the other.
+A `World` is a loop with the Task and the Future that go with it. The fixture `world` gives one after another.
 Where what is right depends on the version of Python (texts, above all), a test is a scenario that writes down
 what it sees: `alike` runs it on asyncio and on each other world, and wants the same lines.
 """
@@ -135,7 +135,9 @@ def alike(scenario: Scenario) -> Any:
             logs.append(log)
         if logs[1] != logs[0]:
             lines = [[repr(each) for each in log] for log in logs]
-            pytest.fail("\n".join(difflib.unified_diff(*lines, "asyncio", name, n=2, lineterm="")), pytrace=False)
+            pytest.fail(
+                "\n".join(difflib.unified_diff(*lines, "asyncio", name, n=2, lineterm="")), pytrace=False
+            )
 
     test.__doc__ = scenario.__doc__
     test.__name__ = scenario.__name__
