@@ -59,7 +59,8 @@ def test_a_waiting_task_is_not_kept_by_all_tasks(world: World) -> None:
     gc.collect()
     assert world.messages() == ["Task was destroyed but it is pending!"]
     assert reference() is None
-    assert asyncio.all_tasks(world.loop) == set()
+    if world.name.startswith("ours") or sys.version_info < (3, 14):
+        assert asyncio.all_tasks(world.loop) == set()
 
 
 def test_a_done_task_keeps_neither_its_callbacks_nor_what_it_awaited(world: World) -> None:
