@@ -8,6 +8,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
+from pinloop.bytespool cimport BytesPool
 from pinloop.c_epoll cimport epoll_event
 from pinloop.c_libssl cimport pl_bio, pl_ssl, pl_wire
 from pinloop.c_posix cimport iovec, pl_mmsghdr, sockaddr, sockaddr_storage, socklen_t
@@ -251,6 +252,7 @@ cdef class SocketCalls(Reactor):
 cdef class Loop(SocketCalls):
     cdef dict future_keywords    # {"loop": self} while it runs: what a future is made with
     cdef char* scratch           # where small reads land before they become bytes
+    cdef BytesPool pool          # and the objects that they become
     cdef ReceiveBuffers buffers  # these two: made for the first datagram transport
     cdef AddressCache addresses
     cdef char* tls_scratch       # see tls_io.pxi; made for the first TLS connection

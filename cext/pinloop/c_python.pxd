@@ -62,6 +62,7 @@ cdef extern from "compat.h":
     const int METH_FASTCALL, METH_KEYWORDS
     PyObject* pl_type_dict(PyTypeObject* type)   # borrowed
 
+    void pl_bytes_refill(PyObject* bytes, const char* data, Py_ssize_t size)
     PyObject* PyBytes_AllocRaw "PyBytes_FromStringAndSize"(const char* value, Py_ssize_t size)
     object PyBytes_FromObject(object data)
     int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size)

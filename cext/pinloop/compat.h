@@ -506,6 +506,17 @@ static inline void pl_stop_with(PyObject *value) {
 #define PL_SPARES_ARE_SHARED 1
 #endif
 
+/* Makes a bytes object that nobody else holds, with room for `size`, one of `data`. */
+static inline void pl_bytes_refill(PyObject *bytes, const char *data, Py_ssize_t size) {
+    memcpy(PyBytes_AS_STRING(bytes), data, size);
+    PyBytes_AS_STRING(bytes)[size] = 0;
+    Py_SET_SIZE(bytes, size);
+_Py_COMP_DIAG_PUSH
+_Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    ((PyBytesObject *)bytes)->ob_shash = -1;     /* not the hash of what was there before */
+_Py_COMP_DIAG_POP
+}
+
 /* A callback runs in a copy of the context in which it was scheduled: a collected object, made and
  * thrown away each time.  One that a finished callback alone still holds can become a copy of
  * another context instead, since all that a copy shares is one pointer.  There is no API for that.

@@ -30,6 +30,7 @@ cdef class Loop(SocketCalls):
     def __dealloc__(self):
         PyMem_RawFree(self.scratch)
         PyMem_RawFree(self.tls_scratch)
+        pool_free(&self.pool)
 
     cdef int report(self, dict context) except -1:
         self.call_exception_handler(context)
@@ -61,6 +62,7 @@ cdef class Loop(SocketCalls):
         self.teardown()
         # A closed loop may wait long for the collector, and these are large.
         self.buffers = self.addresses = None
+        pool_free(&self.pool)
 
     def stop(self):
         """Leave `run_forever` after this turn: what is ready, and I/O that waits already, still runs."""

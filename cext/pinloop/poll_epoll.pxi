@@ -14,6 +14,17 @@ cdef enum:
     EPOLL_BATCH = 256        # events taken in one system call
 
 
+cdef uint32_t told_mask(uint32_t events) noexcept:
+    cdef uint32_t mask = 0
+    if events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP):
+        mask |= EV_READ
+    if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+        mask |= EV_WRITE
+    if events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP | EPOLLPRI):
+        mask |= EV_OTHER
+    return mask
+
+
 cdef class EpollPoller(Poller):
 
     def __cinit__(self):
@@ -77,7 +88,6 @@ cdef class EpollPoller(Poller):
 
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1:
         cdef epoll_event batch[EPOLL_BATCH]
-        cdef uint32_t mask
         cdef int n, i, error
         capacity = min(capacity, EPOLL_BATCH)
         if timeout_ns == 0:
@@ -93,16 +103,9 @@ cdef class EpollPoller(Poller):
             PyErr_CheckSignals()
             return 0
         for i in range(n):
-            mask = 0
-            if batch[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP):
-                mask |= EV_READ
-            if batch[i].events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-                mask |= EV_WRITE
-            if batch[i].events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP | EPOLLPRI):
-                mask |= EV_OTHER
             events[i].fd = <int>(batch[i].data.u64 & 0xFFFFFFFF)
             events[i].generation = <uint32_t>(batch[i].data.u64 >> 32)
-            events[i].mask = mask
+            events[i].mask = EV_READ if batch[i].events == EPOLLIN else told_mask(batch[i].events)
         return n
 
     cdef int reset(self) except -1:

@@ -46,6 +46,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from posix.time cimport timespec
 from posix.unistd cimport getpid
 
+from pinloop.bytespool cimport pool_free, pool_take
 from pinloop.c_epoll cimport *
 from pinloop.c_kqueue cimport *
 from pinloop.c_libssl cimport *

@@ -246,9 +246,9 @@ cdef class StreamTransport(Transport):
     cdef int run(self, Reactor reactor) except -1:
         """The flush phase."""
         self.in_flush = False
-        if self.out.count and not self.blocked and self.state < STREAM_LOST:
-            return send_queue(self)
-        return 0
+        if self.out.count == 0 or self.blocked or self.state >= STREAM_LOST:
+            return 0
+        return send_one(self) if self.out.count == 1 else send_queue(self)
 
     def write_eof(self):
         """Shut the write side once all that was written has left; reading goes on."""

@@ -29,7 +29,7 @@ cdef int read_small(StreamTransport self) except -1:
     if n <= 0:
         return read_nothing(self, n, errno)
     self.large_reads = n >= LARGE_READ
-    return deliver(self, PyBytes_FromStringAndSize(scratch, n))
+    return deliver(self, pool_take(&self.loop.pool, self.reactor.polls, scratch, n))
 
 
 cdef int read_ciphertext(StreamTransport self) except -1:

@@ -19,6 +19,10 @@ cdef int written_too_late(StreamTransport self) except -1:
 
 cdef int write_data(StreamTransport self, object data) except -1:
     """`write`, for calls from the floors above."""
+    if PyBytes_CheckExact(data) and takes_plain_write(self, PyBytes_GET_SIZE(data)):
+        out_push(&self.out, data, 0)
+        self.in_flush = True
+        return self.reactor.flush_later(self)
     if pl_unlikely(self.reactor.fork_depth != pl_fork_depth):
         self.reactor.forked()
     if not PyBytes_CheckExact(data) and not PyObject_CheckBuffer(data):
@@ -31,6 +35,14 @@ cdef int write_data(StreamTransport self, object data) except -1:
         return written_too_late(self)
     enqueue(self, data)
     return push_out(self) if self.out.count else 0
+
+
+cdef inline bint takes_plain_write(StreamTransport self, Py_ssize_t size) noexcept:
+    """Whether bytes of that size only have to be queued for the flush: the first write of a turn, mostly."""
+    return (
+        self.out.count == 0 and 0 < size < LARGE_WRITE and <size_t>size <= self.high
+        and self.state == STREAM_OPEN and not self.in_flush and not self.blocked and not self.eof_requested
+        and self.file_send is None and not self.loop.closed and self.reactor.fork_depth == pl_fork_depth)
 
 
 cdef int enqueue(StreamTransport self, object data) except -1:
@@ -50,7 +62,9 @@ cdef int enqueue_copy(StreamTransport self, object data) except -1:
         if view.len >= LARGE_WRITE and self.out.count == 0 and self.state == STREAM_OPEN:
             sent = send(self.fd, view.buf, view.len, MSG_NOSIGNAL)
             if sent < 0:
-                sent = 0      # the next attempt, with the copy, meets the same error
+                if not would_block(errno):
+                    return self.io_failed(errno, "send")
+                sent = 0
         if sent < view.len:
             out_push(&self.out, PyBytes_FromStringAndSize(<char*>view.buf + sent, view.len - sent), 0)
     finally:
@@ -94,6 +108,27 @@ cdef int send_or_queue(StreamTransport self, const char* data, size_t size, PyOb
     return check_pressure(self) if tried else push_out(self)
 
 
+cdef int send_one(StreamTransport self) except -1:
+    """send_queue for a single chunk, as most flushes find it: it leaves whole, and that is all."""
+    cdef Chunk* chunk = &self.out.chunks[self.out.head]
+    cdef size_t size = chunk.size
+    cdef ssize_t sent = send(self.fd, chunk.data, size, MSG_NOSIGNAL)
+    cdef PyObject* owner
+    if pl_unlikely(sent < 0):
+        # A second attempt would not meet the same error: a reset is told once.
+        return send_queue(self) if errno == EINTR else send_refused(self, errno, size)
+    if pl_unlikely(<size_t>sent < size or self.out.capacity > KEPT_CHUNKS):
+        return sent_some(self, sent, size)
+    owner = chunk.owner
+    self.out.head = self.out.count = 0
+    self.out.size = 0
+    Py_DECREF(<object>owner)
+    if pl_unlikely(self.state != STREAM_OPEN or self.file_send is not None or self.writing_paused
+                   or self.eof_requested):
+        return queue_drained(self)
+    return 0
+
+
 cdef int send_queue(StreamTransport self) except -1:
     cdef size_t offered
     cdef ssize_t sent
@@ -102,15 +137,24 @@ cdef int send_queue(StreamTransport self) except -1:
         if sent < 0:
             if errno == EINTR:
                 continue
-            if not would_block(errno):
-                return self.io_failed(errno, "send")
-            sent = 0
-        out_consume(&self.out, sent)
+            return send_refused(self, errno, offered)
         if <size_t>sent < offered:
-            self.blocked = True
-            self.want()
-            return relieve_pressure(self)
+            return sent_some(self, sent, offered)
+        out_consume(&self.out, sent)
     return queue_drained(self)
+
+
+cdef int send_refused(StreamTransport self, int error, size_t offered) except -1:
+    return sent_some(self, 0, offered) if would_block(error) else self.io_failed(error, "send")
+
+
+cdef int sent_some(StreamTransport self, size_t sent, size_t offered) except -1:
+    out_consume(&self.out, sent)
+    if sent == offered:
+        return queue_drained(self)
+    self.blocked = True
+    self.want()
+    return relieve_pressure(self)
 
 
 cdef int queue_drained(StreamTransport self) except -1:

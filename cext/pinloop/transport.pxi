@@ -28,12 +28,12 @@ cdef class Transport(Watcher):
         """Call a protocol's method in the connection's context; NULL when it raised."""
         cdef PyObject* stack[2]
         cdef PyObject* result
-        cdef object context = self.context
+        cdef PyObject* context = <PyObject*>self.context     # it never gets another
         # A callback that writes may meet pause_writing: its context is entered already.
         cdef bint entered = self.in_context
         stack[1] = argument
         if not entered:
-            if PyContext_Enter(<PyObject*>context) < 0:
+            if PyContext_Enter(context) < 0:
                 PyErr_Clear()     # the caller itself runs in this context
                 entered = True
             else:
@@ -42,7 +42,7 @@ cdef class Transport(Watcher):
             <PyObject*>method, &stack[1], (argument != NULL) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if not entered:
             self.in_context = False
-            PyContext_Exit(<PyObject*>context)
+            PyContext_Exit(context)
         return result
 
     @cython.final
