@@ -18,8 +18,9 @@ include "poll_scripted.pxi"  # a Poller without a kernel, for tests
 include "current.pxi"        # asyncio.current_task
 include "handle.pxi"         # Handle, TimerHandle
 include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
-include "future.pxi"
-include "task.pxi"
+include "future.pxi"         # Future
+include "task.pxi"           # Task
+include "reuse.pxi"          # futures and tasks used again
 include "watcher.pxi"        # add_reader, add_writer
 include "transport.pxi"      # what every transport is
 include "outqueue.pxi"       # what a transport has still to send

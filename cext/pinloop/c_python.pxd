@@ -43,6 +43,11 @@ cdef extern from "compat.h":
     double PyFloat_AS_DOUBLE(PyObject* o)
     double PyLong_AsDouble(PyObject* o) except? -1
     double PyFloat_AsDouble(PyObject* o) except? -1
+    bint pl_is_plain(PyObject* o, PyTypeObject* type)
+    void pl_set_references(PyObject* o, Py_ssize_t count)
+    void pl_set_dict_offset(PyTypeObject* type, Py_ssize_t offset)
+    void PyObject_GC_Track(PyObject* o)
+    void PyObject_GC_UnTrack(PyObject* o)
     object pl_make(PyTypeObject* type, PyObject* args, PyObject* kwargs)
     void pl_set_am_send(PyTypeObject* type, void* function)
     void pl_set_iternext(PyTypeObject* type, void* function)

@@ -488,6 +488,19 @@ static inline void pl_stop_with(PyObject *value) {
     (type)->tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION; } while (0)
 #define pl_tuple_items(tuple) (((PyTupleObject *)(tuple))->ob_item)
 
+/* Whether an object whose last reference went may be kept to be used again: nobody set attributes or weak
+ * references, and no finalizer ran, which would not run a second time.  Never where other threads may hold it,
+ * nor under tools that look for what is used after it was freed. */
+#if defined(Py_GIL_DISABLED) || defined(Py_TRACE_REFS) || defined(__SANITIZE_ADDRESS__)
+#define pl_is_plain(op, type) 0
+#else
+#define pl_is_plain(op, type) (Py_IS_TYPE(op, type) \
+    && *(PyObject **)((char *)(op) + (type)->tp_weaklistoffset) == NULL \
+    && !PyObject_GC_IsFinalized(op))
+#endif
+#define pl_set_dict_offset(type, offset) ((type)->tp_dictoffset = (offset))
+#define pl_set_references(op, count) Py_SET_REFCNT(op, count)
+
 /* Whether the caller's is the only reference, so that the object may be used again. */
 #if defined(Py_GIL_DISABLED)
 #if PY_VERSION_HEX >= 0x030E0000

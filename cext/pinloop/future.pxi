@@ -333,6 +333,9 @@ cdef class Future(Runnable):
         check_alive(self)
         return describe_future(self)
 
+    def __dealloc__(self):
+        Py_CLEAR(self.attributes)
+
     def __del__(self):
         if self.log_traceback:
             report_unseen(self)

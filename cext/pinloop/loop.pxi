@@ -266,7 +266,7 @@ cdef inline object make_future(Loop loop):
         return pl_make(<PyTypeObject*>StockFuture, <PyObject*>(), <PyObject*>loop.future_keywords)
     if pl_unlikely(loop.debug):
         return Future(loop=loop)
-    future = Future.__new__(Future)
+    future = take_future(&loop.futures) if loop.futures.count else Future.__new__(Future)
     future.loop = loop
     future.native = True
     return future
@@ -511,7 +511,7 @@ cdef object create_task(PyObject* self, PyObject** args, Py_ssize_t count, PyObj
         if names != NULL:
             keywords = {keyword: <object>args[1 + i] for i, keyword in enumerate(<tuple>names)}
         return loop.make_task(<object>args[0], keywords)
-    task = Task.__new__(Task)
+    task = take_future(&loop.tasks) if loop.tasks.count else Task.__new__(Task)
     task.loop = loop
     task.native = True
     task.start(<object>args[0], name, context, bool(eager))

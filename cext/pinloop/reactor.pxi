@@ -144,6 +144,8 @@ cdef class Reactor:
         self.timers.cancelled = 0
         free_spares(&self.handles)
         free_spares(&self.timer_handles)
+        free_spares(&self.futures)
+        free_spares(&self.tasks)
         if self.inbox.rfd >= 0:
             close(self.inbox.rfd)
             if self.inbox.wfd != self.inbox.rfd:

@@ -151,12 +151,8 @@ cdef class Task(Future):
     cdef int run(self, Reactor reactor) except -1:
         if reactor.debug:
             return self.run_debug_step(reactor)
-        try:
-            self.step(self.cause_of_step(), False)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            reactor.report({"message": f"Exception in a step of {self!r}", "exception": exc, "task": self})
+        if run_step(self) < 0:
+            return step_failed(self, reactor)
         return 0
 
     @cython.final
@@ -164,12 +160,8 @@ cdef class Task(Future):
         """run, but timed: a step that holds the loop up is reported."""
         cdef int64_t start = reactor.poller.now()
         cdef double took
-        try:
-            self.step(self.cause_of_step(), False)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            reactor.report({"message": f"Exception in a step of {self!r}", "exception": exc, "task": self})
+        if run_step(self) < 0:
+            step_failed(self, reactor)
         took = (reactor.poller.now() - start) / 1e9
         if took >= reactor.slow_callback_duration:
             logger.warning("Executing %r took %.3f seconds", self, took)
@@ -364,6 +356,27 @@ cdef class Task(Future):
     @_log_destroy_pending.deleter
     def _log_destroy_pending(self):
         raise AttributeError("cannot delete attribute")
+
+
+cdef int make_step(Task task) except -1:
+    return task.step(task.cause_of_step(), False)
+
+
+# Called by way of a type that knows no exceptions, and so without a frame for catching them.
+cdef int (*run_step)(Task) noexcept
+run_step = <int (*)(Task) noexcept>make_step
+
+
+cdef int step_failed(Task task, Reactor reactor) except -1:
+    """Not the coroutine's exception, which is the task's, but one of the machinery; or what ends a loop."""
+    exception = take_exception()
+    if is_exit(exception):
+        raise exception
+    return reactor.report({
+        "message": f"Exception in a step of {task!r}",
+        "exception": exception,
+        "task": task,
+    })
 
 
 cdef object request_cancel(Task task, object message):

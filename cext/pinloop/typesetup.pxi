@@ -75,8 +75,6 @@ cdef int clear_loop(PyObject* self) noexcept:
 # Second, handles whose last reference goes outside of the loop: a timer's that was cancelled, above
 # all.  They are kept to be used again, as the loop keeps those that it has run.
 
-ctypedef void (*Dealloc)(PyObject* self) noexcept
-
 cdef Dealloc free_handle = <Dealloc><void*>(<PyTypeObject*>Handle).tp_dealloc
 cdef Dealloc free_timer_handle = <Dealloc><void*>(<PyTypeObject*>TimerHandle).tp_dealloc
 
@@ -124,7 +122,53 @@ pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
 pl_set_am_send(<PyTypeObject*>StreamCall, <void*>resume_stream_call)
 pl_set_iternext(<PyTypeObject*>StreamCall, <void*>step_stream_call)
 
-# Fourth, how a future is awaited, and the method that raises what it holds.
+# Fourth, what futures and tasks have.
+
+# A future's attributes are in a dict made when one is set: Cython's own way makes one for each future.
+
+cdef Traverse traverse_future = <Traverse><void*>(<PyTypeObject*>Future).tp_traverse
+cdef Traverse traverse_task = <Traverse><void*>(<PyTypeObject*>Task).tp_traverse
+cdef Clear clear_future = <Clear><void*>(<PyTypeObject*>Future).tp_clear
+cdef Clear clear_task = <Clear><void*>(<PyTypeObject*>Task).tp_clear
+
+
+cdef int traverse_future_dict(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef int stop = traverse_future(self, visit, arg)
+    if stop or (<Future>self).attributes == NULL:
+        return stop
+    return visit((<Future>self).attributes, arg)
+
+
+cdef int traverse_task_dict(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef int stop = traverse_task(self, visit, arg)
+    if stop or (<Future>self).attributes == NULL:
+        return stop
+    return visit((<Future>self).attributes, arg)
+
+
+cdef int clear_future_dict(PyObject* self) noexcept:
+    Py_CLEAR((<Future>self).attributes)
+    return clear_future(self)
+
+
+cdef int clear_task_dict(PyObject* self) noexcept:
+    Py_CLEAR((<Future>self).attributes)
+    return clear_task(self)
+
+
+cdef Py_ssize_t attributes_offset():
+    future = Future.__new__(Future)
+    return <char*>&(<Future>future).attributes - <char*><PyObject*>future
+
+
+(<PyTypeObject*>Future).tp_traverse = <traverseproc><void*>traverse_future_dict
+(<PyTypeObject*>Future).tp_clear = <inquiry><void*>clear_future_dict
+(<PyTypeObject*>Task).tp_traverse = <traverseproc><void*>traverse_task_dict
+(<PyTypeObject*>Task).tp_clear = <inquiry><void*>clear_task_dict
+for _type in (Future, Task):
+    pl_set_dict_offset(<PyTypeObject*>_type, attributes_offset())
+
+# How a future is awaited, and the method that raises what it holds.
 
 cdef PyMethodDef result_method
 result_method.ml_name = b"result"
@@ -140,6 +184,8 @@ is not done.
 """
 _type = Future
 (<dict>pl_type_dict(<PyTypeObject*>_type))["result"] = PyDescr_NewMethod(<PyTypeObject*>_type, &result_method)
+(<PyTypeObject*>Future).tp_dealloc = <destructor>release_future
+(<PyTypeObject*>Task).tp_dealloc = <destructor>release_task
 for _type in (Future, Task):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>future_await, <void*>future_next, <void*>future_send)
     PyType_Modified(<PyTypeObject*>_type)
