@@ -54,7 +54,9 @@ cdef bint keep_task(PyObject* self) noexcept:
     if (<Reactor>reactor).tasks.count >= SPARE_FUTURES or (<Reactor>reactor).closed:
         return False
     PyObject_GC_UnTrack(self)
-    task.coro = task.context = task.name = None
+    task.coro = task.name = None
+    if not pl_empty_context(<PyObject*>task.context):
+        task.context = None
     if task.awaiting is not None:
         task.awaiting = None
     if task.raising is not None:

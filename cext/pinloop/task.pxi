@@ -24,7 +24,7 @@ cdef class Task(Future):
         Future.__init__(self, loop=loop)
         self.must_cancel = self.reports_loss = False
         self.cancel_requests = 0
-        self.awaiting = self.raising = None
+        self.awaiting = self.raising = self.context = None
         self.start(coro, name, context, bool(eager_start))
 
     @property
@@ -40,7 +40,9 @@ cdef class Task(Future):
         else:
             self.name = name if type(name) is str else str(name)
         if context is None:
-            self.context = PyContext_CopyCurrent()
+            # One used again has a context of its own that can become another copy.
+            if self.context is None or not pl_renew_context(<PyObject*>self.context):
+                self.context = PyContext_CopyCurrent()
         elif PyContext_CheckExact(context):
             self.context = context
         else:
