@@ -47,6 +47,7 @@ cdef extern from "compat.h":
     void pl_set_references(PyObject* o, Py_ssize_t count)
     void pl_set_dict_offset(PyTypeObject* type, Py_ssize_t offset)
     void PyObject_GC_Track(PyObject* o)
+    int PyObject_CallFinalizerFromDealloc(PyObject* o)
     void PyObject_GC_UnTrack(PyObject* o)
     object pl_make(PyTypeObject* type, PyObject* args, PyObject* kwargs)
     void pl_set_am_send(PyTypeObject* type, void* function)

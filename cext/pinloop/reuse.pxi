@@ -20,6 +20,9 @@ cdef void release_future(PyObject* self) noexcept:
         if keep_future(self):
             return
         pl_set_references(self, 0)
+    # What Cython generated runs the finalizer only as the type's own deallocator; a subclass has run it.
+    if pl_type(self) == <PyTypeObject*>Future and PyObject_CallFinalizerFromDealloc(self) < 0:
+        return
     destroy_future(self)
 
 
@@ -29,6 +32,8 @@ cdef void release_task(PyObject* self) noexcept:
         if keep_task(self):
             return
         pl_set_references(self, 0)
+    if pl_type(self) == <PyTypeObject*>Task and PyObject_CallFinalizerFromDealloc(self) < 0:
+        return
     destroy_task(self)
 
 
