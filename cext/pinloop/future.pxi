@@ -49,6 +49,7 @@ cdef class Future(Runnable):
     cdef int attach(self, object loop) except -1:
         self.loop = loop
         self.native = isinstance(loop, Loop)
+        self.loop_made = False
         return 0
 
     @cython.final

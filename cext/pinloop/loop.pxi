@@ -268,7 +268,7 @@ cdef inline object make_future(Loop loop):
         return Future(loop=loop)
     future = take_future(&loop.futures) if loop.futures.count else Future.__new__(Future)
     future.loop = loop
-    future.native = True
+    future.native = future.loop_made = True
     return future
 
 
@@ -513,7 +513,7 @@ cdef object create_task(PyObject* self, PyObject** args, Py_ssize_t count, PyObj
         return loop.make_task(<object>args[0], keywords)
     task = take_future(&loop.tasks) if loop.tasks.count else Task.__new__(Task)
     task.loop = loop
-    task.native = True
+    task.native = task.loop_made = True
     task.start(<object>args[0], name, context, bool(eager))
     return task
 

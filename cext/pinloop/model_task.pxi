@@ -27,6 +27,7 @@ cdef class Future(Runnable):
     cdef unsigned char state
     cdef unsigned char failed    # value is an exception
     cdef unsigned char native    # loop is a pinloop Loop
+    cdef unsigned char loop_made  # by its loop, which may keep it to use it again
     cdef unsigned char blocking  # awaited, and not yet taken up by the task that awaits
     cdef unsigned char log_traceback  # the exception has not been looked at by anybody
 

@@ -39,7 +39,7 @@ cdef void release_task(PyObject* self) noexcept:
 
 cdef bint keep_future(PyObject* self) noexcept:
     cdef Future future = <Future>self
-    if not future.native or future.log_traceback or future.loop is None or future.attributes != NULL:
+    if not future.loop_made or future.log_traceback or future.loop is None or future.attributes != NULL:
         return False
     reactor = <Reactor>future.loop
     if (<Reactor>reactor).futures.count >= SPARE_FUTURES or (<Reactor>reactor).closed:
@@ -51,7 +51,7 @@ cdef bint keep_future(PyObject* self) noexcept:
 
 cdef bint keep_task(PyObject* self) noexcept:
     cdef Task task = <Task>self
-    if not task.native or task.log_traceback or task.state == PENDING or task.loop is None:
+    if not task.loop_made or task.log_traceback or task.state == PENDING or task.loop is None:
         return False
     if task.attributes != NULL:
         return False
@@ -66,7 +66,7 @@ cdef bint keep_task(PyObject* self) noexcept:
         task.awaiting = None
     if task.raising is not None:
         task.raising = None
-    task.must_cancel = False
+    task.must_cancel = task.reports_loss = False
     task.cancel_requests = 0
     empty_future(task)
     return keep(<Reactor>reactor, &(<Reactor>reactor).tasks, self)
