@@ -19,6 +19,7 @@ import sys
 import time
 from typing import Any, cast
 
+import pinloop
 from pinloop.bench import cells, loops
 
 MESSAGE = bytes(1024)
@@ -66,6 +67,39 @@ async def socketpair_echo(n: int) -> int:
     for transport in transports:
         transport.close()
     return n
+
+
+async def streams_echo(n: int, streams: Any) -> int:
+    """Two tasks on one loop, with streams at the two ends of a socket pair."""
+    loop = asyncio.get_running_loop()
+
+    async def play(end: socket.socket, serves: bool) -> None:
+        reader = streams.StreamReader()
+        protocol = streams.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, end)
+        writer = streams.StreamWriter(transport, protocol, reader, loop)
+        if serves:
+            writer.write(MESSAGE)
+        for _ in range(n // 2):
+            writer.write(await reader.read(65536))
+            await writer.drain()
+        writer.close()
+
+    near, far = socket.socketpair()
+    await asyncio.gather(play(near, serves=True), play(far, serves=False))
+    return n
+
+
+@cells.cell("socketpair-streams", "socketpair asyncio streams, per message")
+async def socketpair_streams(n: int) -> int:
+    """By asyncio's streams."""
+    return await streams_echo(n, asyncio)
+
+
+@cells.cell("socketpair-native-streams", "socketpair pinloop streams, per message")
+async def socketpair_native_streams(n: int) -> int:
+    """By pinloop's, on whatever loop."""
+    return await streams_echo(n, pinloop)
 
 
 @cells.cell("tcp-sock-echo", "sock_recv/sendall, per message")

@@ -472,15 +472,6 @@ static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kw
 /* What an awaitable needs to hand a result over without a StopIteration. */
 #define pl_set_am_send(type, function) ((type)->tp_as_async->am_send = (sendfunc)(function))
 
-#define pl_set_iternext(type, function) ((type)->tp_iternext = (iternextfunc)(function))
-
-/* The end of an iterator with the result `value`, whose reference is taken: what it raises, if
- * anything. None needs no exception at all. */
-static inline void pl_stop_with(PyObject *value) {
-    if (value != Py_None) PyErr_SetObject(PyExc_StopIteration, value);
-    Py_DECREF(value);
-}
-
 #define pl_type_dict(type) ((type)->tp_dict)
 /* No instances by calling the type, which goes by tp_new or by a vectorcall of Cython's. */
 #define pl_forbid_new(type) do { \

@@ -117,7 +117,9 @@ cdef class StreamCall:
         if outcome is WOULD_BLOCK:
             self.state = CALL_WAITING
             outcome = self.future      # None: of asyncio.sleep(0)
-            if outcome is not None:
+            if type(outcome) is Future:
+                (<Future>outcome).blocking = True
+            elif outcome is not None:
                 outcome._asyncio_future_blocking = True
             Py_INCREF(outcome)
             result[0] = <PyObject*>outcome
@@ -367,9 +369,18 @@ cdef int resume_stream_call(PyObject* self, PyObject* value, PyObject** result) 
 
 
 cdef PyObject* step_stream_call(PyObject* self) except? NULL:
-    """tp_iternext: what an `await` calls. The result goes over in the cheapest way that the version has."""
+    """tp_iternext: what an `await` calls before 3.15."""
     cdef PyObject* result
     if (<StreamCall>self).advance(&result) == PYGEN_NEXT:
         return result
-    pl_stop_with(result)
+    pl_stop_iteration(result)
+    Py_DECREF(<object>result)
     return NULL
+
+
+cdef PyObject* await_stream_call(PyObject* self) except NULL:
+    """am_await."""
+    if (<StreamCall>self).state != CALL_NEW:
+        (<StreamCall>self).refuse_state()
+    Py_INCREF(<object>self)
+    return self

@@ -92,6 +92,8 @@ cdef class StreamReader:
         cdef object waiter = self.waiter
         if waiter is not None:
             self.waiter = None
+            if type(waiter) is Future:
+                return 0 if (<Future>waiter).state != PENDING else (<Future>waiter).settle(None, False)
             try:
                 waiter.set_result(None)
             except asyncio.InvalidStateError:

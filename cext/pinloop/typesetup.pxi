@@ -119,8 +119,8 @@ for _type in (
     PyType_Modified(<PyTypeObject*>_type)
 
 pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
-pl_set_am_send(<PyTypeObject*>StreamCall, <void*>resume_stream_call)
-pl_set_iternext(<PyTypeObject*>StreamCall, <void*>step_stream_call)
+pl_set_awaitable(
+    <PyTypeObject*>StreamCall, <void*>await_stream_call, <void*>step_stream_call, <void*>resume_stream_call)
 
 # Fourth, what futures and tasks have.
 

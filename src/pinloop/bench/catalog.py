@@ -53,6 +53,7 @@ _STYLES = {
     "protocol": "Protocol",
     "buffered": "BufferedProtocol",
     "streams": "asyncio streams",
+    "native-streams": "pinloop streams",
     "sock": "sock_recv/sendall",
     "sock-into": "sock_recv_into/sendall",
 }
@@ -60,6 +61,7 @@ _QUICK_ECHO = {
     ("protocol", 1, 20),
     ("buffered", 1, 20),
     ("streams", 1, 20),
+    ("native-streams", 1, 20),
     ("sock", 1, 20),
     ("protocol", 100, 20),
 }
@@ -143,7 +145,7 @@ CELLS = (
         for kib in (1, 10, 100)
         for connections in (1, 20, 1000)
     ),
-    *(_echo_cell(style, kib, 20) for style in ("sock", "sock-into") for kib in (1, 100)),
+    *(_echo_cell(style, kib, 20) for style in ("native-streams", "sock", "sock-into") for kib in (1, 100)),
     _udp_cell(64, "64 B", quick=False),
     _udp_cell(1024, "1 KiB", quick=True),
     _tls_echo_cell(1, quick=True),

@@ -26,6 +26,7 @@ SERVERS = {
     "echo-protocol": Server(echo.by_protocol),
     "echo-buffered": Server(echo.by_buffered_protocol),
     "echo-streams": Server(echo.by_streams),
+    "echo-native-streams": Server(echo.by_native_streams),
     "echo-sock": Server(echo.by_sock),
     "echo-sock-into": Server(echo.by_sock_into),
     "http-uvicorn": Server(http.by_uvicorn),

@@ -67,6 +67,14 @@ async def by_streams(listener: socket.socket) -> object:
     return await asyncio.start_server(_echo_stream, sock=listener, backlog=BACKLOG)
 
 
+async def by_native_streams(listener: socket.socket) -> object:
+    """Echo by pinloop's streams, which any loop can have."""
+    # Here, because no other loop's process has anything of pinloop's but this package.
+    from pinloop import start_server
+
+    return await start_server(_echo_stream, sock=listener, backlog=BACKLOG)
+
+
 # ---- sockets without transports
 
 Handler = Callable[[socket.socket], Coroutine[Any, Any, None]]
