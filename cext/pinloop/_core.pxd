@@ -258,6 +258,7 @@ cdef class Loop(SocketCalls):
     cdef char* tls_scratch       # see tls_io.pxi; made for the first TLS connection
     cdef bint portable_tls       # use ssl.MemoryBIO even where OpenSSL can be called directly
     cdef object task_factory     # set_task_factory's
+    cdef object spare_stop       # StopIteration by which stream calls end; None until the first
     cdef bint stock_tasks        # futures and tasks are asyncio's own classes
     cdef object __weakref__
 

@@ -432,6 +432,24 @@ static inline int pl_stop_iteration(PyObject *value) {
     return 0;
 }
 
+/* The same with a StopIteration that is used again, and that only its keeper holds: from 3.12 on raising one
+ * means making one, which costs more than a small read.  Emptied, it holds no value any more. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define PL_STOPS_ARE_MADE 1
+static inline void pl_stop_iteration_by(PyObject *spare, PyObject *value) {
+    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
+    Py_CLEAR(stop->traceback);          /* these are of somebody who called next() by hand */
+    Py_CLEAR(stop->context);
+    Py_CLEAR(stop->cause);
+    Py_XSETREF(stop->value, Py_NewRef(value));
+    PyErr_SetRaisedException(Py_NewRef(spare));
+}
+#else
+#define PL_STOPS_ARE_MADE 0
+#define pl_stop_iteration_by(spare, value) pl_stop_iteration(value)
+#endif
+#define pl_empty_stop(spare) Py_CLEAR(((PyStopIterationObject *)(spare))->value)
+
 /* From 3.14 on asyncio keeps a thread's running loop and current task side by side in the private part of
  * the thread's state, which lies behind the public one: here it is looked for.  0: not found. */
 static inline ptrdiff_t pl_find_pair(PyObject *first, PyObject *second) {

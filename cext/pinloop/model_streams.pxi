@@ -3,6 +3,7 @@
 cdef class StreamReader:
     """What has arrived and nobody has read yet, and the one call that waits for more."""
     cdef object loop             # any asyncio loop, or what stands in for one
+    cdef Loop native_loop        # the same, if it is one of ours
     cdef object transport        # whose reading is paused while too much is buffered, or None
     cdef object failure          # set_exception's
     cdef object waiter           # the future that a call waits for, or None
@@ -54,6 +55,10 @@ cdef class StreamWriter:
 
     cdef int bind_transport(self, object transport) except -1
     cdef bint closing(self) except -1
+
+
+cdef enum:
+    SMALL_RESULT = 4096          # bytes that a loop's spare_stop may hold on to until the next wait
 
 
 cdef enum StreamOperation:

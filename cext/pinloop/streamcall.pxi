@@ -371,11 +371,24 @@ cdef int resume_stream_call(PyObject* self, PyObject* value, PyObject** result) 
 cdef PyObject* step_stream_call(PyObject* self) except? NULL:
     """tp_iternext: what an `await` calls before 3.15."""
     cdef PyObject* result
+    cdef Loop loop = None
+    if (<StreamCall>self).reader is not None:
+        loop = (<StreamCall>self).reader.native_loop
     if (<StreamCall>self).advance(&result) == PYGEN_NEXT:
         return result
-    pl_stop_iteration(result)
+    if PL_STOPS_ARE_MADE and loop is not None and PyBytes_GET_SIZE(<object>result) <= SMALL_RESULT:
+        stop_by_spare(loop, result)
+    else:
+        pl_stop_iteration(result)
     Py_DECREF(<object>result)
     return NULL
+
+
+cdef int stop_by_spare(Loop loop, PyObject* result) except -1:
+    if loop.spare_stop is None or not pl_only_reference(<PyObject*>loop.spare_stop):
+        loop.spare_stop = StopIteration()
+    pl_stop_iteration_by(<PyObject*>loop.spare_stop, result)
+    return 0
 
 
 cdef PyObject* await_stream_call(PyObject* self) except NULL:

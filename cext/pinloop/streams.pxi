@@ -28,6 +28,7 @@ cdef class StreamReader:
         self.limit = whole_bytes(limit)
         self.given_limit = limit
         self.loop = asyncio.get_event_loop() if loop is None else loop
+        self.native_loop = <Loop>self.loop if isinstance(self.loop, Loop) else None
         if self.loop.get_debug():
             self._source_traceback = where_called()
 
@@ -201,6 +202,8 @@ cdef class StreamReader:
         if self.paused:               # else it would wait for ever
             self.paused = False
             self.transport.resume_reading()
+        if self.native_loop is not None and self.native_loop.spare_stop is not None:
+            pl_empty_stop(<PyObject*>self.native_loop.spare_stop)
         call.future = self.waiter = new_waiter(self.loop)
         self.wanted = wanted
         return 0
