@@ -168,12 +168,13 @@ def test_the_buffer_that_others_look_at(reader: pinloop.StreamReader) -> None:
 def test_futures_of_asyncios_own_will_do() -> None:
     async def main() -> bytes:
         reader = pinloop.StreamReader()
-        waiting = asyncio.ensure_future(reader.readexactly(4))
+        waiting: Any = asyncio.ensure_future(reader.readexactly(4))
         await asyncio.sleep(0)
         assert type(waiting) is not _core.Task
         reader.feed_data(b"ab")
         reader.feed_data(b"cd")
-        return await waiting
+        result: bytes = await waiting
+        return result
 
     loop = pinloop.Loop(tasks="asyncio")
     try:
