@@ -27,9 +27,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from callgrind_child import TWO_THREADS
+from callgrind_child import TWO_THREADS, cells
 
-from pinloop.bench import cells, loops
+from pinloop.bench import loops
 from pinloop.bench.errors import BenchError
 
 HERE = Path(__file__).resolve().parent

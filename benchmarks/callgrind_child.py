@@ -19,8 +19,7 @@ import sys
 import time
 from typing import Any, cast
 
-import pinloop
-from pinloop.bench import cells, loops
+from apart import cells, loops
 
 MESSAGE = bytes(1024)
 TWO_THREADS = "call-soon-threadsafe"
@@ -99,6 +98,8 @@ async def socketpair_streams(n: int) -> int:
 @cells.cell("socketpair-native-streams", "socketpair pinloop streams, per message")
 async def socketpair_native_streams(n: int) -> int:
     """By pinloop's, on whatever loop."""
+    import pinloop
+
     return await streams_echo(n, pinloop)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import floors  # type: ignore[import-not-found]
-
-from pinloop.bench import cells
+from apart import cells
 
 
 @cells.cell("floor-call-soon", "floor: a ring of callables in C")

@@ -25,7 +25,6 @@ from pathlib import Path
 import callgrind
 
 import pinloop._core
-from pinloop.bench import cells
 from pinloop.bench.errors import BenchError
 
 FILE = Path(__file__).with_name("instructions.json")
@@ -127,7 +126,7 @@ def measure() -> Counts:
     """The counts of today. Raises `BenchError`."""
     with callgrind.valgrind() as under:
         found = {}
-        for name in cells.CELLS:
+        for name in callgrind.cells.CELLS:
             if name not in LEFT_OUT:
                 found[name] = round(under.count("pinloop", name))
         return found

@@ -24,10 +24,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pinloop.bench import child, cpus, loops
-from pinloop.bench.cells import CELLS
-from pinloop.bench.errors import BenchError, MeasurementError
-from pinloop.bench.process import Child
+from apart import cells, loops, part
+
+child, cpus, errors, process = (part(name) for name in ("child", "cpus", "errors", "process"))
 
 PATIENCE = 600.0
 
@@ -108,7 +107,7 @@ async def of_skynet(tasks: int) -> dict[str, float]:
     """The cell of that name, with the greatest power of ten that is not above *tasks* for its leaves."""
     before = child.census()["rss"]
     begun = time.process_time_ns()
-    made = await CELLS["skynet"](tasks)
+    made = await cells.CELLS["skynet"](tasks)
     spent = time.process_time_ns() - begun
     kilo = 1 if sys.platform == "darwin" else 1024
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo
@@ -138,8 +137,9 @@ def run_child(loop: str, what: str, tasks: int) -> None:
 def measure(loop: str, what: str, tasks: int) -> dict[str, float]:
     """The figures of one process. Raises `MeasurementError`."""
     command = [sys.executable, __file__, "--child", "--loop", loop, "--what", what, "--tasks", str(tasks)]
-    with Child(command, cpus.choose().server, PATIENCE) as process:
-        return process.answer()
+    with process.Child(command, cpus.choose().server, PATIENCE) as measured:
+        figures: dict[str, float] = measured.answer()
+        return figures
 
 
 def show(what: str, found: dict[str, list[dict[str, float]]]) -> None:
@@ -176,7 +176,7 @@ def main() -> int:
         chosen = list(loops.select(arguments.loop.split(",")))
         unknown = [what for what in arguments.what.split(",") if what not in WHAT]
         if unknown:
-            raise BenchError(f"unknown: {', '.join(unknown)}; known: {', '.join(WHAT)}")
+            raise errors.BenchError(f"unknown: {', '.join(unknown)}; known: {', '.join(WHAT)}")
         print(f"{arguments.tasks} tasks, per task; × is beside asyncio")
         for what in arguments.what.split(","):
             found: dict[str, list[dict[str, float]]] = {loop: [] for loop in chosen}
@@ -184,7 +184,7 @@ def main() -> int:
                 for loop in chosen:
                     found[loop].append(measure(loop, what, arguments.tasks))
             show(what, found)
-    except (BenchError, MeasurementError) as error:
+    except (errors.BenchError, errors.MeasurementError) as error:
         print(f"million_tasks: {error}", file=sys.stderr)
         return 1
     return 0
