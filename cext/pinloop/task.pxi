@@ -29,7 +29,7 @@ cdef class Task(Future):
 
     @property
     def __class__(self):
-        return asyncio.Task
+        return AsyncioTask
 
     @cython.final
     cdef int start(self, object coro, object name, object context, bint eager) except -1:
@@ -296,6 +296,8 @@ cdef class Task(Future):
         if future is self:
             return self.schedule_raising(RuntimeError(f"Task cannot await on itself: {self!r}"))
         if not self.native:
+            if KNOWS_AWAITED_BY:
+                future_add_to_awaited_by(future, self)    # the callback does not tell whose it is
             future.add_done_callback(wakeup_of(self), context=self.context)
         elif future.state == PENDING:
             future.add_waiter(self, None)

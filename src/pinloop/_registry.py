@@ -7,6 +7,7 @@ given a class that asks them when it is gone through.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import weakref
@@ -60,7 +61,8 @@ def _teach_awaited_by() -> None:
     """Let `gather`, TaskGroup and others note in pinloop's futures who awaits them (Python 3.14 on)."""
     for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
         if hasattr(futures, name):
-            setattr(futures, name, getattr(_core, name))
+            for module in (futures, asyncio):
+                setattr(module, name, getattr(_core, name))
 
 
 _teach_awaited_by()
