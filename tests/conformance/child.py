@@ -169,6 +169,7 @@ def substitute() -> None:
     if setting.own_names:
         classes.substitute()
     if setting.own_loop:
+        classes.teach_call_graphs()
         substitute_loops()
     else:
         classes.watch_stdlib_loops()
@@ -299,7 +300,7 @@ def main() -> None:
     found = list(tests_in(suite))
     gc.collect()
     gc.freeze()  # tests collect a thousand times, and need not look at all that was imported
-    entries = skips.of_module(options.module, skips.load(setting.own_loop, setting.own_names))
+    entries = skips.of_module(options.module, skips.load(setting.name, setting.own_loop))
     skipped = skips.matching(entries, [name_of(test) for test in found])
     wanted = unittest.TestSuite()
     with open(options.report, "w", encoding="utf-8") as file:

@@ -45,9 +45,17 @@ def substitute() -> None:
         (futures, "_CFuture", future),
     ):
         setattr(module, name, stand_in)
+    teach_call_graphs()
     if hasattr(tasks, "create_eager_task_factory"):
         tasks.eager_task_factory = tasks.create_eager_task_factory(task)  # type: ignore[assignment]
         asyncio.eager_task_factory = tasks.eager_task_factory
+
+
+def teach_call_graphs() -> None:
+    """Have the tests of the C functions for call graphs, from 3.14 on, find those that know our classes."""
+    for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
+        if hasattr(asyncio.futures, name):
+            setattr(asyncio.futures, f"_c_{name}", getattr(asyncio.futures, name))
 
 
 def watch_stdlib_loops() -> None:

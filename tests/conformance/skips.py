@@ -19,7 +19,7 @@ class Entry:
     first: tuple[int, int]  # the versions of Python that have such a test
     last: tuple[int, int]
     reason: str
-    about: str = "loop"  # what has to stand in: the loop, the "classes", or "both"
+    settings: tuple[str, ...] = ()  # those in which it counts; none: all with pinloop's loop
 
 
 def parse(text: str) -> list[Entry]:
@@ -29,17 +29,19 @@ def parse(text: str) -> list[Entry]:
         if not line.strip() or line.startswith("#"):
             continue
         fields = line.split(maxsplit=1)
-        versions, about = "3.11-3.99", "loop"
+        versions, named = "3.11-3.99", []
         if len(fields) == 2 and fields[1].startswith("["):
             limits, _, reason = fields[1][1:].partition("]")
-            if limits.startswith(("classes", "both")):
-                about, _, limits = limits.partition(" ")
-            versions = limits or versions
+            for limit in limits.split():
+                if limit[0].isdigit():
+                    versions = limit
+                else:
+                    named.append(limit)
             fields[1] = reason.strip()
         if len(fields) != 2 or not fields[1] or fields[0].count(".") < 1:
             raise ValueError(f"skip list, line {number}: not `module.Class.test [versions] reason`: {line!r}")
         first, _, last = versions.partition("-")
-        entries.append(Entry(fields[0], _version(first), _version(last or first), fields[1], about))
+        entries.append(Entry(fields[0], _version(first), _version(last or first), fields[1], tuple(named)))
     return entries
 
 
@@ -48,14 +50,13 @@ def _version(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def load(own_loop: bool = True, own_names: bool = False) -> list[Entry]:
-    """The entries of the list that are about this version of Python, and about what is substituted in it."""
+def load(setting: str = "default", own_loop: bool = True) -> list[Entry]:
+    """The entries of the list that count in a setting, on this version of Python."""
     version = sys.version_info[:2]
-    stands_in = {"loop": own_loop, "classes": own_names, "both": own_loop and own_names}
     return [
         each
         for each in parse(FILE.read_text("utf-8"))
-        if each.first <= version <= each.last and stands_in[each.about]
+        if each.first <= version <= each.last and (setting in each.settings if each.settings else own_loop)
     ]
 
 

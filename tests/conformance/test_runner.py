@@ -48,25 +48,23 @@ def test_an_entry_that_is_not_whole_is_refused(line: str) -> None:
         skips.parse(line)
 
 
-def test_an_entry_may_be_about_the_classes() -> None:
-    one, other = skips.parse("test_x.C [classes 3.13] why\ntest_x.D [both] why\n")
-    assert (one.about, one.first, one.last) == ("classes", (3, 13), (3, 13))
-    assert (other.about, other.first) == ("both", (3, 11))
+def test_an_entry_may_name_settings() -> None:
+    one, other = skips.parse("test_x.C [classes 3.13] why\ntest_x.D [classes foreign] why\n")
+    assert (one.settings, one.first, one.last) == (("classes",), (3, 13), (3, 13))
+    assert (other.settings, other.first) == (("classes", "foreign"), (3, 11))
 
 
-def test_what_is_skipped_depends_on_what_is_substituted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_skipped_depends_on_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "skip.txt"
-    file.write_text("test_x.L why\ntest_x.C [classes] why\ntest_x.B [both] why\n", "utf-8")
+    file.write_text("test_x.L why\ntest_x.C [classes foreign] why\ntest_x.D [classes] why\n", "utf-8")
     monkeypatch.setattr(skips, "FILE", file)
 
-    def loaded(**substituted: bool) -> list[str]:
-        return [each.pattern for each in skips.load(**substituted)]
+    def loaded(setting: str, own_loop: bool) -> list[str]:
+        return [each.pattern for each in skips.load(setting, own_loop)]
 
-    assert loaded() == ["test_x.L"]
-    assert loaded(own_loop=True, own_names=True) == ["test_x.L", "test_x.C", "test_x.B"]
-    assert loaded(own_loop=False, own_names=True) == ["test_x.C"]
+    assert loaded("default", True) == loaded("asyncio", True) == ["test_x.L"]
+    assert loaded("classes", True) == ["test_x.L", "test_x.C", "test_x.D"]
+    assert loaded("foreign", False) == ["test_x.C"]
 
 
 def test_a_class_means_all_its_tests_and_no_other() -> None:

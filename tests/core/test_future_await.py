@@ -5,6 +5,7 @@
 import asyncio
 import contextvars
 import copy
+import sys
 import gc
 import pickle
 import types
@@ -145,6 +146,30 @@ def test_what_a_future_is(world: World) -> None:
     assert issubclass(world.Task, world.Future)
     assert hash(future) == hash(future) and future != world.future()
     assert isinstance(future, __import__("collections.abc").abc.Awaitable)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in 3.14")
+def test_who_awaits_a_future_can_be_told(world: World) -> None:
+    futures = [world.future() for _ in range(4)]
+    assert futures[0]._asyncio_awaited_by is None
+    for waiter in futures[1:]:
+        asyncio.future_add_to_awaited_by(futures[0], waiter)
+    asyncio.future_add_to_awaited_by(futures[0], futures[1])
+    assert set(futures[0]._asyncio_awaited_by) == set(futures[1:])
+    for waiter in futures:
+        asyncio.future_discard_from_awaited_by(futures[0], waiter)
+    assert not futures[0]._asyncio_awaited_by
+
+
+def test_a_name_of_asyncios_that_is_bound_anew_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio, "Future", asyncio.futures._PyFuture)
+    monkeypatch.setattr(asyncio, "Task", asyncio.tasks._PyTask)
+    future, task = world.future(), world.spawn(asyncio.sleep(0))
+    assert not isinstance(future, asyncio.Future)
+    assert not isinstance(task, asyncio.Task)
+    world.turn(2)
 
 
 def test_a_future_takes_attributes_and_weak_references(world: World) -> None:
