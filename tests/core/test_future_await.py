@@ -5,9 +5,9 @@
 import asyncio
 import contextvars
 import copy
-import sys
 import gc
 import pickle
+import sys
 import types
 import weakref
 from typing import Any
