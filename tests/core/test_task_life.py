@@ -236,6 +236,7 @@ async def link(inner):
     return await inner + 1
 
 with made({name!r}) as world:
+    world.loop.set_debug(False)
     first = world.future()
     tasks = [first]
     for _ in range({length}):
@@ -275,6 +276,7 @@ def test_a_chain_of_a_hundred_thousand_tasks(name: str, end: str) -> None:
 
 
 def test_a_chain_of_results_is_taken_apart_without_recursion(world: World) -> None:
+    world.loop.set_debug(False)  # it would look at the stack a hundred thousand times
     future = world.future()
     future.set_result(None)
     for _ in range(100_000):
@@ -286,6 +288,7 @@ def test_a_chain_of_results_is_taken_apart_without_recursion(world: World) -> No
 
 
 def test_a_chain_of_callbacks_is_taken_apart_without_recursion(world: World) -> None:
+    world.loop.set_debug(False)  # it would look at the stack a hundred thousand times
     future = world.future()
     for _ in range(100_000):
         outer = world.future()
@@ -324,6 +327,8 @@ def test_spawning_for_long_leaves_nothing(world: World, way: str) -> None:
         for _ in range(count):
             await one()
 
+    world.loop.set_debug(False)
+
     def counted() -> Counter[str]:
         gc.collect()
         return Counter(type(each).__name__ for each in gc.get_objects())
@@ -355,6 +360,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 loop = pinloop.new_event_loop()
+loop.set_debug(False)
 loop.run_until_complete(main(100_000))
 before = peak()
 loop.run_until_complete(main(900_000))
