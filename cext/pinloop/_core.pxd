@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from pinloop.bytespool cimport BytesPool
 from pinloop.c_epoll cimport epoll_event
+from pinloop.c_kqueue cimport kevent_t
 from pinloop.c_libssl cimport pl_bio, pl_ssl, pl_wire
 from pinloop.c_posix cimport iovec, pl_mmsghdr, sockaddr, sockaddr_storage, socklen_t
 from pinloop.inbox cimport Inbox, InboxNode
@@ -40,6 +41,7 @@ cdef class Poller:
     cdef int remove(self, int fd, uint32_t mask) except -1
     cdef bint holds(self, int fd, uint32_t mask, uint32_t generation) noexcept
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1
+    cdef int spin(self, Event* events, int capacity, int64_t spin_ns, Inbox* inbox) except -1
     cdef int64_t now(self) noexcept
     cdef int reset(self) except -1
     cdef void shut(self) noexcept
@@ -51,12 +53,16 @@ cdef class EpollPoller(Poller):
 
     cdef int control(self, int operation, int fd, uint32_t mask, uint32_t generation) noexcept
     cdef int wait_ns(self, epoll_event* events, int capacity, int64_t timeout_ns) noexcept nogil
+    @cython.final
+    cdef int take(self, epoll_event* batch, int count, int error, Event* events) except -1
 
 
 cdef class KqueuePoller(Poller):
     cdef int kq
 
     cdef int control(self, int fd, int filter, int flags, uint32_t generation) noexcept
+    @cython.final
+    cdef int take(self, kevent_t* batch, int count, int error, Event* events) except -1
 
 
 cdef class ScriptedPoller(Poller):
@@ -130,6 +136,7 @@ cdef class Reactor:
     cdef long owner_pid          # named in the error that a forked child gets
     cdef unsigned long thread_id  # ident of the thread that runs it; 0: none does
 
+    cdef int64_t spin_ns         # how long to ask before each sleep; 0: sleep at once
     cdef int64_t last_poll       # ns; 0: not yet asked since the poll
     cdef int turns               # made since the last poll
     cdef int turns_to_clock      # turns that may pass before the clock is read again
@@ -189,6 +196,10 @@ cdef class Reactor:
     cdef int flush(self) except -1
     @cython.final
     cdef int poll(self) except -1
+    @cython.final
+    cdef void note_poll(self) noexcept
+    @cython.final
+    cdef bint spin(self, int64_t timeout) except -1
     @cython.final
     cdef int dispatch(self) except -1
     @cython.final

@@ -90,6 +90,10 @@ cdef class Loop(SocketCalls):
     def _set_debug(self, bint enabled):
         self.debug = enabled
 
+    def _set_spin(self, double spin_us):
+        """How many microseconds to keep asking the kernel before each sleep."""
+        self.spin_ns = <int64_t>(spin_us * 1000)
+
     def _set_portable_tls(self, bint portable):
         """Have new TLS connections use ssl.MemoryBIO even where OpenSSL can be called directly."""
         self.portable_tls = portable

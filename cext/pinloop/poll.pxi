@@ -6,7 +6,9 @@
 # system call on the fd tells what it was.  EV_OTHER, which only some backends tell
 # (`tells_other`) comes along whether asked for or not when a stream's data is not all that
 # there is to read; urgent bytes are listened for where it is asked for.  A signal ends a wait with no events,
-# after its Python handler ran.  The GIL is dropped only for a wait that may block.
+# after its Python handler ran.  The GIL is dropped only for a wait that may block, and for
+# spin, which asks again and again without waiting until there is an event, something in
+# the inbox, or the time is up.
 
 cdef class Poller:
 
@@ -25,6 +27,9 @@ cdef class Poller:
 
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1:
         raise NotImplementedError(f"{type(self).__name__}.wait")
+
+    cdef int spin(self, Event* events, int capacity, int64_t spin_ns, Inbox* inbox) except -1:
+        raise NotImplementedError(f"{type(self).__name__}.spin")
 
     cdef int64_t now(self) noexcept:
         return pl_monotonic_ns()

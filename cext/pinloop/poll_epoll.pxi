@@ -88,7 +88,7 @@ cdef class EpollPoller(Poller):
 
     cdef int wait(self, Event* events, int capacity, int64_t timeout_ns) except -1:
         cdef epoll_event batch[EPOLL_BATCH]
-        cdef int n, i, error
+        cdef int n, error
         capacity = min(capacity, EPOLL_BATCH)
         if timeout_ns == 0:
             n = epoll_wait(self.epfd, batch, capacity, 0)
@@ -97,16 +97,33 @@ cdef class EpollPoller(Poller):
             with nogil:
                 n = self.wait_ns(batch, capacity, timeout_ns)
                 error = errno
-        if n < 0:
+        return self.take(batch, n, error, events)
+
+    cdef int spin(self, Event* events, int capacity, int64_t spin_ns, Inbox* inbox) except -1:
+        cdef epoll_event batch[EPOLL_BATCH]
+        cdef int64_t end = pl_monotonic_ns() + spin_ns
+        cdef int n, error
+        capacity = min(capacity, EPOLL_BATCH)
+        with nogil:
+            n = epoll_wait(self.epfd, batch, capacity, 0)
+            while n == 0 and not inbox_waiting(inbox) and pl_monotonic_ns() < end:
+                n = epoll_wait(self.epfd, batch, capacity, 0)
+            error = errno
+        return self.take(batch, n, error, events)
+
+    @cython.final
+    cdef int take(self, epoll_event* batch, int count, int error, Event* events) except -1:
+        cdef int i
+        if count < 0:
             if error != EINTR:
                 raise_os_error(error, "epoll_wait")
             PyErr_CheckSignals()
             return 0
-        for i in range(n):
+        for i in range(count):
             events[i].fd = <int>(batch[i].data.u64 & 0xFFFFFFFF)
             events[i].generation = <uint32_t>(batch[i].data.u64 >> 32)
             events[i].mask = EV_READ if batch[i].events == EPOLLIN else told_mask(batch[i].events)
-        return n
+        return count
 
     cdef int reset(self) except -1:
         cdef int fresh = epoll_create1(EPOLL_CLOEXEC)

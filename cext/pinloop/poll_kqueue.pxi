@@ -63,7 +63,7 @@ cdef class KqueuePoller(Poller):
         cdef kevent_t batch[KQUEUE_BATCH]
         cdef timespec timeout
         cdef timespec* limit = NULL if timeout_ns < 0 else &timeout
-        cdef int n, i, error
+        cdef int n, error
         capacity = min(capacity, KQUEUE_BATCH)
         timeout.tv_sec = timeout_ns // 1000000000
         timeout.tv_nsec = timeout_ns % 1000000000
@@ -74,16 +74,35 @@ cdef class KqueuePoller(Poller):
             with nogil:
                 n = kevent(self.kq, NULL, 0, batch, capacity, limit)
                 error = errno
-        if n < 0:
+        return self.take(batch, n, error, events)
+
+    cdef int spin(self, Event* events, int capacity, int64_t spin_ns, Inbox* inbox) except -1:
+        cdef kevent_t batch[KQUEUE_BATCH]
+        cdef timespec at_once
+        cdef int64_t end = pl_monotonic_ns() + spin_ns
+        cdef int n, error
+        capacity = min(capacity, KQUEUE_BATCH)
+        at_once.tv_sec = at_once.tv_nsec = 0
+        with nogil:
+            n = kevent(self.kq, NULL, 0, batch, capacity, &at_once)
+            while n == 0 and not inbox_waiting(inbox) and pl_monotonic_ns() < end:
+                n = kevent(self.kq, NULL, 0, batch, capacity, &at_once)
+            error = errno
+        return self.take(batch, n, error, events)
+
+    @cython.final
+    cdef int take(self, kevent_t* batch, int count, int error, Event* events) except -1:
+        cdef int i
+        if count < 0:
             if error != EINTR:
                 raise_os_error(error, "kevent")
             PyErr_CheckSignals()
             return 0
-        for i in range(n):
+        for i in range(count):
             events[i].fd = <int>batch[i].ident
             events[i].generation = pl_kev_tag(&batch[i])
             events[i].mask = EV_READ if batch[i].filter == EVFILT_READ else EV_WRITE
-        return n
+        return count
 
     cdef int reset(self) except -1:
         cdef int fresh = kqueue()

@@ -1,5 +1,9 @@
 # A Poller without a kernel: tests say what is ready when, and time is virtual.
 
+cdef enum:
+    SCRIPTED_SPIN_NS = 10_000    # what passes on the virtual clock between two questions of a spin
+
+
 cdef class ScriptedPoller(Poller):
     """Drives a reactor from a script.
 
@@ -69,6 +73,16 @@ cdef class ScriptedPoller(Poller):
         elif n == 0 and timeout_ns < 0:
             raise RuntimeError("nothing is scheduled and the script is silent: this wait would never return")
         return n
+
+    cdef int spin(self, Event* events, int capacity, int64_t spin_ns, Inbox* inbox) except -1:
+        cdef int64_t end = self.clock + spin_ns
+        cdef int n
+        self.calls.append(("spin", spin_ns))
+        while True:
+            n = self.wait(events, capacity, 0)
+            if n or inbox_waiting(inbox) or self.clock >= end:
+                return n
+            self.clock = min(self.clock + SCRIPTED_SPIN_NS, end)
 
     cdef int64_t now(self) noexcept:
         return self.clock

@@ -261,6 +261,10 @@ cdef class Reactor:
         if self.may_skip_poll():
             return 0
         timeout = self.poll_timeout()
+        if pl_unlikely(timeout != 0 and self.spin_ns != 0):
+            if self.spin(timeout):
+                return 0
+            timeout = self.poll_timeout()
         if timeout != 0 and not inbox_fall_asleep(&self.inbox):
             timeout = 0
         try:
@@ -268,11 +272,23 @@ cdef class Reactor:
         finally:
             inbox_wake_up(&self.inbox)
         self.slept = timeout > 0 and self.event_count == 0
+        self.note_poll()
+        return 0
+
+    @cython.final
+    cdef void note_poll(self) noexcept:
         self.polls += 1
         self.sent = False
         self.turns = 0
         self.turns_to_clock = 0
-        return 0
+
+    @cython.final
+    cdef bint spin(self, int64_t timeout) except -1:
+        """Keep asking for a while; whether that brought something, or was all of the `timeout`."""
+        cdef int64_t limit = self.spin_ns if timeout < 0 else min(timeout, self.spin_ns)
+        self.event_count = self.poller.spin(self.events, EVENT_CAPACITY, limit, &self.inbox)
+        self.note_poll()
+        return self.event_count != 0 or inbox_waiting(&self.inbox) or limit == timeout
 
     @cython.final
     cdef int dispatch(self) except -1:
@@ -336,6 +352,8 @@ cdef class Reactor:
             handle = <TimerHandle>timer.handle
             if not handle.is_cancelled:
                 left = timer.when - self.poller.now()
+                if 0 < left <= self.spin_ns:
+                    return left             # there will be no sleep
                 return max(left, self.slack) if left > 0 else 0
             timers_pop(&self.timers, timer)
             handle.in_heap = False

@@ -874,6 +874,8 @@ class Loop(SocketCalls):
         """Run turns until `stop`.  The caller has made this the running loop."""
     def _close(self) -> None:
         """Drop what is scheduled and watched; the kernel objects go back."""
+    def _set_spin(self, spin_us: float) -> None:
+        """How many microseconds to keep asking the kernel before each sleep."""
     def _set_portable_tls(self, portable: bool) -> None:
         """Have new TLS connections use ssl.MemoryBIO even where OpenSSL can be called directly."""
     def _set_debug(self, enabled: bool) -> None: ...

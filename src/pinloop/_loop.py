@@ -26,6 +26,7 @@ from ._signals import Signals, check_not_coroutine
 T = TypeVar("T")
 ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
+_LONGEST_SPIN = 1_000_000  # us
 _ORIGIN_DEPTH = 10  # frames kept of where a coroutine was made, in debug mode
 
 
@@ -33,6 +34,13 @@ def _debug_by_default() -> bool:
     return sys.flags.dev_mode or (
         not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
     )
+
+
+def _check_spin(spin_us: object) -> None:
+    if not isinstance(spin_us, int | float):
+        raise TypeError(f"spin_us must be a number of microseconds, not {type(spin_us).__name__!r}")
+    if not 0 <= spin_us <= _LONGEST_SPIN:
+        raise ValueError(f"spin_us must be from 0 to {_LONGEST_SPIN} microseconds, not {spin_us!r}")
 
 
 class Loop(Endpoints):
@@ -43,10 +51,14 @@ class Loop(Endpoints):
     every call says so, except `close`, which gives up the child's copies of the fds.
     """
 
-    def __init__(self, poller: _core.Poller | None = None, *, tasks: str = "pinloop") -> None:
+    def __init__(
+        self, poller: _core.Poller | None = None, *, tasks: str = "pinloop", spin_us: float = 0
+    ) -> None:
         if tasks not in ("pinloop", "asyncio"):
             raise ValueError(f'tasks must be "pinloop" or "asyncio", not {tasks!r}')
+        _check_spin(spin_us)
         super().__init__(poller)
+        self._set_spin(spin_us)
         self._set_stock_tasks(tasks == "asyncio")
         add_loop(self)
         self._exception_handler: ExceptionHandler | None = None
