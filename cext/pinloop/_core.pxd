@@ -6,7 +6,7 @@
 # Watcher.gives_way, Watcher.evicted and Reactor.report.
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pinloop.bytespool cimport BytesPool
 from pinloop.c_epoll cimport epoll_event

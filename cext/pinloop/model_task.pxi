@@ -60,7 +60,8 @@ cdef class Task(Future):
     cdef object context
     cdef object awaiting         # the future it waits for, or None
     cdef object raising          # what the next step throws into the coroutine, or None
-    cdef object name             # a str, or an int: of those that nobody named
+    cdef object name             # None: made of the number when it is asked for
+    cdef uint64_t number
     cdef PyObject* next_task     # the reactor's list of tasks; borrowed
     cdef PyObject** task_link    # what points to it there
     cdef int cancel_requests

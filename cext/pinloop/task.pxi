@@ -36,7 +36,8 @@ cdef class Task(Future):
         if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
         if name is None:
-            self.name = pl_next_number()
+            self.name = None
+            self.number = pl_next_number()
         else:
             self.name = name if type(name) is str else str(name)
         if context is None:
@@ -81,8 +82,8 @@ cdef class Task(Future):
 
     def get_name(self):
         """Its name: "Task-1" and so on, unless it was given one."""
-        if self.name is not None and type(self.name) is not str:
-            self.name = f"Task-{self.name}"
+        if self.name is None and self.number:
+            self.name = f"Task-{self.number}"
         return self.name
 
     def set_name(self, value, /):
