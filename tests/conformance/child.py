@@ -165,14 +165,22 @@ class Follower:
 
 
 def substitute() -> None:
-    """Bind the names by which tests get a loop, a task or a future, as the setting has it."""
+    """Bind the names by which tests get a loop, a task, a future or a stream, as the setting has it."""
     if setting.own_names:
         classes.substitute()
+    if setting.own_streams:
+        substitute_streams()
     if setting.own_loop:
         classes.teach_call_graphs()
         substitute_loops()
     else:
         classes.watch_stdlib_loops()
+
+
+def substitute_streams() -> None:
+    for name in asyncio.streams.__all__:
+        for module in (asyncio, asyncio.streams):
+            setattr(module, name, getattr(pinloop, name))
 
 
 def substitute_loops() -> None:

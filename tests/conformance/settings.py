@@ -40,6 +40,7 @@ class Setting:
     own_names: bool  # pinloop's Task and Future are what they get by the names of asyncio's
     tasks: str  # what pinloop's loop makes: "pinloop" or "asyncio"
     modules: frozenset[str] | None = ABOUT_TASKS  # None: all
+    own_streams: bool = False  # pinloop's streams are what they get by the names of asyncio's
 
 
 DEFAULT = Setting("default", "", "", own_loop=True, own_names=False, tasks="pinloop", modules=None)
@@ -72,6 +73,16 @@ ALL = {
             own_loop=True,
             own_names=False,
             tasks="asyncio",
+        ),
+        Setting(
+            "streams",
+            "With `pinloop.StreamReader` & co. under asyncio's names",
+            "The classes and functions of asyncio's streams are pinloop's, on pinloop's loop.",
+            own_loop=True,
+            own_names=False,
+            tasks="pinloop",
+            modules=frozenset({"test_streams"}),
+            own_streams=True,
         ),
     )
 }

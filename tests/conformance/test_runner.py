@@ -124,6 +124,19 @@ def run_child(code: str) -> str:
 
 
 @needs_cpython_tests
+def test_the_streams_are_pinloops_where_the_setting_says_so() -> None:
+    code = """
+        import asyncio, asyncio.streams, child, settings
+        child.setting = settings.ALL["{}"]
+        child.substitute()
+        names = [(module, name) for module in (asyncio, asyncio.streams) for name in asyncio.streams.__all__]
+        print(*sorted({{getattr(module, name).__module__ for module, name in names}}))
+    """
+    assert run_child(code.format("streams")).split() == ["pinloop._streams"]
+    assert run_child(code.format("default")).split() == ["asyncio.streams"]
+
+
+@needs_cpython_tests
 def test_every_way_to_a_loop_leads_to_pinloop() -> None:
     assert run_child("""
         import asyncio, asyncio.events, selectors
