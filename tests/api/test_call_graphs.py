@@ -1,4 +1,4 @@
-"""What looks into tasks from outside finds those of a pinloop loop: call graphs, `python -m asyncio ps`."""
+"""What looks into tasks finds those of a pinloop loop: call graphs; from outside, tools that read asyncio's structs."""
 
 import asyncio
 import subprocess
@@ -26,7 +26,12 @@ async def main():
         group.create_task(inner(), name="the inner one")
 """
 RUN = {
-    True: "import pinloop; pinloop.run(main())",
+    # The tools read the memory of asyncio's own classes.
+    True: """
+import pinloop
+with asyncio.Runner(loop_factory=lambda: pinloop.new_event_loop(tasks="asyncio")) as runner:
+    runner.run(main())
+""",
     False: "asyncio.run(main())",
 }
 
