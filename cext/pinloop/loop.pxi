@@ -6,6 +6,7 @@
 
 cdef object StockFuture = asyncio.Future
 cdef object StockTask = asyncio.Task
+cdef object eager_task_factory = getattr(asyncio, "eager_task_factory", None)     # 3.12 on
 cdef object iscoroutinefunction = inspect.iscoroutinefunction
 cdef object CoroutineType = types.CoroutineType
 
@@ -136,6 +137,9 @@ cdef class Loop(SocketCalls):
         """A task by the user's factory, called as this version of asyncio calls it, or of asyncio's class."""
         if self.task_factory is None:
             return (StockTask if self.stock_tasks else Task)(coro, loop=self, **kwargs)
+        if self.task_factory is eager_task_factory and not self.stock_tasks:
+            kwargs.setdefault("eager_start", True)
+            return Task(coro, loop=self, **kwargs)     # which makes asyncio's own class
         if FACTORY_TAKES_KEYWORDS:
             return self.task_factory(self, coro, **kwargs)
         name = kwargs.pop("name", None)

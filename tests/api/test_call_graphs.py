@@ -1,4 +1,4 @@
-"""What looks into tasks finds those of a pinloop loop: call graphs; from outside, tools that read asyncio's structs."""
+"""What looks into tasks finds those of a pinloop loop: call graphs, and tools that read asyncio's structs."""
 
 import asyncio
 import subprocess

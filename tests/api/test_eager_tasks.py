@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import answer
+from tests.api.support import answer, only_pinloop
 
 Loop = asyncio.AbstractEventLoop
 
@@ -219,3 +219,15 @@ def test_an_eager_factory_makes_a_lazy_task_when_asked(loop: Loop) -> None:
 
     loop.set_task_factory(asyncio.eager_task_factory)
     assert loop.run_until_complete(main()) == ["parent", "child"]
+
+
+@only_pinloop
+def test_the_eager_task_factory_makes_the_tasks_of_the_loop(loop: Loop) -> None:
+    import pinloop
+
+    async def main() -> None:
+        assert type(asyncio.create_task(asyncio.sleep(0))) is pinloop.Task
+        assert asyncio.get_running_loop().get_task_factory() is asyncio.eager_task_factory
+
+    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.run_until_complete(main())
