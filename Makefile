@@ -17,7 +17,7 @@ INSTRUCTIONS_ARGS ?=
 export PINLOOP_BUILD
 
 help:
-	@echo 'make test      build the wheel, install it, run the suite: once as is, once with asyncio in debug mode'
+	@echo 'make test      build the wheel, install it, run the suite: as is, in debug mode, with asyncio tasks'
 	@echo 'make conformance      CPython'"'"'s own asyncio tests, on pinloop'"'"'s loop'
 	@echo 'make bench     build the wheel, install it, run the quick benchmark beside the other loops'
 	@echo 'make instructions     count the hot paths'"'"' instructions (valgrind); fails where they grew by 3 %'
@@ -138,6 +138,7 @@ endif
 test: $(VENV)/.installed $(VENV)/.test
 	$(UNDER) $(PYTEST) $(PYTEST_ARGS)
 	PYTHONASYNCIODEBUG=1 $(UNDER) $(PYTEST) $(PYTEST_ARGS)
+	PINLOOP_TEST_TASKS=asyncio $(UNDER) $(PYTEST) tests/api $(PYTEST_ARGS)
 
 sanitize:
 	$(MAKE) test PINLOOP_BUILD=sanitize PYTHON='$(PYTHON)'

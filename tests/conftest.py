@@ -2,9 +2,12 @@
 
 PINLOOP_TEST_LOOP=asyncio runs the suite on asyncio's own loop: a test that fails there tests something else
 than what asyncio promises.
+
+PINLOOP_TEST_TASKS=asyncio runs it on pinloop's loop with asyncio's own tasks and futures.
 """
 
 import asyncio
+import functools
 import gc
 import os
 from collections.abc import Callable, Coroutine, Iterator
@@ -28,7 +31,8 @@ def pytest_report_header() -> str:
         return "loop: asyncio.new_event_loop"
     import pinloop
 
-    return f"loop: pinloop {pinloop.__version__} from {os.path.dirname(pinloop.__file__)}"
+    tasks = os.environ.get("PINLOOP_TEST_TASKS") or "pinloop"
+    return f"loop: pinloop {pinloop.__version__} from {os.path.dirname(pinloop.__file__)}, tasks: {tasks}"
 
 
 def open_fds() -> dict[int, str]:
@@ -51,6 +55,8 @@ def loop_factory() -> LoopFactory:
         return asyncio.new_event_loop
     import pinloop
 
+    if tasks := os.environ.get("PINLOOP_TEST_TASKS"):
+        return functools.partial(pinloop.new_event_loop, tasks=tasks)
     return pinloop.new_event_loop
 
 
