@@ -1,6 +1,7 @@
 """The runner of CPython's tests: its skip list, its table, and whose loops the tests get."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import textwrap
@@ -210,3 +211,76 @@ def test_the_runner_runs_a_module_and_keeps_its_log(tmp_path: Path) -> None:
     assert "test_context" in done.stdout
     assert "1 made a pinloop loop" in done.stdout
     assert (tmp_path / "test_context.log").exists()
+
+
+# ------------------------------------------------------------ whose tasks and futures --
+
+
+@needs_cpython_tests
+def test_the_names_of_tasks_and_futures_lead_to_pinloops() -> None:
+    assert run_child("""
+        import asyncio
+        import child, classes, settings
+        child.setting = settings.ALL["classes"]
+        child.substitute()
+        from test.test_asyncio import test_futures, test_tasks
+        import pinloop
+        assert test_futures.CFutureTests.cls is pinloop.Future
+        assert issubclass(test_futures.CSubFutureTests.cls, pinloop.Future)
+        assert test_tasks.CTask_CFuture_Tests.Task is pinloop.Task is asyncio.Task
+        assert test_tasks.CTask_CFuture_Tests.Future is pinloop.Future is asyncio.Future
+        assert classes.is_about(test_tasks.CTask_PyFuture_Tests, "pinloop")
+        assert not classes.is_about(test_tasks.PyTask_PyFuture_Tests, "pinloop")
+        print("ok")
+    """).endswith("ok\n")
+
+
+@needs_cpython_tests
+@pytest.mark.parametrize(("setting", "own_loop"), [("classes", True), ("foreign", False), ("asyncio", True)])
+def test_each_setting_has_its_loop_and_its_classes(setting: str, own_loop: bool) -> None:
+    assert run_child(f"""
+        import asyncio
+        import child, classes, settings
+        child.setting = settings.ALL[{setting!r}]
+        child.substitute()
+        import pinloop
+        loop = asyncio.new_event_loop()
+        assert isinstance(loop, pinloop.Loop) is {own_loop}
+        task = loop.create_task(asyncio.sleep(0))
+        assert (type(task), type(loop.create_future())) == classes.promised(child.setting.tasks)
+        assert set(classes.seen) == set(classes.promised(child.setting.tasks)) and not classes.wrong
+        loop.run_until_complete(task)
+        loop.close()
+        print("ok")
+    """).endswith("ok\n")
+
+
+@needs_cpython_tests
+def test_a_task_of_the_wrong_class_is_noticed() -> None:
+    assert run_child("""
+        import asyncio, io, json, unittest
+        import child, classes
+        child.substitute()
+
+        class Test(unittest.TestCase):
+            def test_wrong(self):
+                future = asyncio.futures._PyFuture(loop=asyncio.new_event_loop())
+                classes.saw(future, "pinloop").get_loop().close()
+
+        file = io.StringIO()
+        unittest.defaultTestLoader.loadTestsFromTestCase(Test).run(child.Report(file))
+        line = json.loads(file.getvalue())
+        print(line["outcome"], line["why"])
+    """).startswith("failed got asyncio.futures.Future where another class is promised")
+
+
+@needs_cpython_tests
+def test_a_module_that_meets_none_of_the_classes_fails(tmp_path: Path) -> None:
+    """asyncio's Python classes in place of ours: none of the loop's objects is of them."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER), "--setting", "default", "test_threads"],
+        capture_output=True, text=True, timeout=50, check=False,
+        env=os.environ | {"PINLOOP_CONFORMANCE_STAND_IN": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no test met a task or future of this setting's" in done.stdout
