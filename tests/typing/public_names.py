@@ -30,6 +30,24 @@ def ways_in() -> None:
     factory().close()
 
 
+async def streams() -> None:
+    reader, writer = await pinloop.open_connection("127.0.0.1", 80, limit=100)
+    assert_type(reader, pinloop.StreamReader)
+    assert_type(writer, pinloop.StreamWriter)
+    of_asyncio: tuple[asyncio.StreamReader, asyncio.StreamWriter] = reader, writer
+    assert_type(await reader.readexactly(5), bytes)
+    assert_type(await reader.readuntil((b"a", b"b")), bytes)
+    assert_type(await writer.drain(), None)
+    async for line in of_asyncio[0]:
+        assert_type(line, bytes)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
+
+    assert_type(await pinloop.start_server(handle, "127.0.0.1", 0), asyncio.AbstractServer)
+    pinloop.install(streams=True)
+    pinloop.install(streams="yes")  # type: ignore[arg-type]
+
+
 def wrong_ways_in() -> None:
     pinloop.run(main)  # type: ignore[arg-type]
     pinloop.run(42)  # type: ignore[arg-type]
