@@ -185,7 +185,10 @@ cdef class Reactor:
         if timers_count(&self.timers):
             self.due_timers()
         self.ready_batch()
-        self.flush()
+        if ring_count(&self.flushing):
+            self.flush()
+        if self.may_skip_poll():
+            return 0
         self.poll()
         return self.dispatch()
 
@@ -258,8 +261,6 @@ cdef class Reactor:
     cdef int poll(self) except -1:
         cdef int64_t timeout
         self.event_count = 0
-        if self.may_skip_poll():
-            return 0
         timeout = self.poll_timeout()
         if pl_unlikely(timeout != 0 and self.spin_ns != 0):
             if self.spin(timeout):
