@@ -16,6 +16,9 @@ cdef tuple STATES = ("PENDING", "CANCELLED", "FINISHED")
 cdef str STOP_REFUSED = "StopIteration interacts badly with generators and cannot be raised into a Future"
 cdef bint WRAPS_STOP_ITERATION = sys.version_info >= (3, 13)
 
+# From 3.15 on __init__ may be called once; before, again.
+cdef bint INITIALISED_ONCE = sys.version_info >= (3, 15)
+
 # From 3.12 on an exception is thrown as one object.
 cdef bint THROW_TAKES_ONE = sys.version_info >= (3, 12)
 
@@ -35,6 +38,8 @@ cdef class Future(Runnable):
 
     def __init__(self, *, loop=None):
         if self.loop is not None:
+            if INITIALISED_ONCE:
+                raise RuntimeError(f"{type(self).__name__} object is already initialized")
             forget(self)
         self.attach(asyncio.get_event_loop() if loop is None else loop)
         if self.loop.get_debug():

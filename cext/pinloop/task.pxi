@@ -19,7 +19,7 @@ cdef class Task(Future):
     def __init__(self, coro, *, loop=None, name=None, context=None, eager_start=None):
         if eager_start is not None and not CAN_START_EAGERLY:
             raise TypeError("Task() got an unexpected keyword argument 'eager_start'")
-        if self.listed:
+        if self.listed and not INITIALISED_ONCE:
             unlist(self)
         Future.__init__(self, loop=loop)
         self.must_cancel = self.reports_loss = False
