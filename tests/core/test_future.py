@@ -4,6 +4,7 @@
 
 import asyncio
 import contextvars
+import sys
 import traceback
 from typing import Any
 
@@ -153,6 +154,7 @@ def test_a_future_that_was_not_initialised(world: World, log: list[Any]) -> None
         log.append((name, kind(attempt(getattr, future, name))))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="__init__ is refused the second time from 3.15 on")
 @alike
 def test_a_future_initialised_again_begins_anew(world: World, log: list[Any]) -> None:
     future = world.future()

@@ -319,6 +319,7 @@ def test_a_coroutine_that_was_run_before(world: World, log: list[Any]) -> None:
         log.append(attempt(task.result))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="__init__ is refused the second time from 3.15 on")
 @alike
 def test_a_task_initialised_again_runs_again(world: World, log: list[Any]) -> None:
     async def main(what: str) -> str:
