@@ -19,7 +19,10 @@ include "current.pxi"        # asyncio.current_task
 include "handle.pxi"         # Handle, TimerHandle
 include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
 include "future.pxi"         # Future
+include "future_await.pxi"   # what `await` finds in it
 include "task.pxi"           # Task
+include "task_elsewhere.pxi"  # ... on loops of other kinds
+include "task_links.pxi"     # the tasks of a loop, call graphs
 include "reuse.pxi"          # futures and tasks used again
 include "watcher.pxi"        # add_reader, add_writer
 include "transport.pxi"      # what every transport is
@@ -46,6 +49,8 @@ include "sockwatch.pxi"      # the registration that sock_* calls share
 include "sockcall_io.pxi"     # the system calls behind sock_recv & co.
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
+include "loop_calls.pxi"     # call_soon and its kin
 include "streamcall.pxi"     # what a stream's methods return
-include "streams.pxi"        # asyncio's streams
+include "streams.pxi"        # asyncio's streams: the reader
+include "streams_writer.pxi"  # the protocol and the writer
 include "typesetup.pxi"      # what is set on types beyond what Cython has words for
