@@ -100,58 +100,17 @@ cdef struct Slot:
     uint32_t changed             # reactor.polls when it last did: tells stale from orphaned
 
 
-cdef struct Spares:
-    PyObject** items             # owned
-    int count
-
-
-cdef class Reactor:
-    cdef Ring ready              # Runnables, run in the next batch
-    cdef Ring flushing           # transports with writes gathered this turn
-    cdef Timers timers
-    cdef Inbox inbox             # handles from other threads
+cdef class SlotTable:
+    """Who watches which fd, in step with what the poller holds."""
     cdef Poller poller
-    cdef Watcher wake_watcher    # on inbox.rfd
     cdef Slot* slots             # by fd number
     cdef int slot_count
-    cdef Event* events           # the batch being dispatched
-    cdef int event_count
     cdef uint32_t polls          # how many waits have returned
-
-    cdef Spares handles          # Handles and TimerHandles that ran and that nobody
-    cdef Spares timer_handles    # else holds, to be used again
-    cdef Spares futures          # and Futures and Tasks whose last reference went
-    cdef Spares tasks
-
-    cdef PyObject* first_task    # of the list of tasks that are not done; borrowed
-    cdef PyObject** current_slot  # where asyncio keeps the current task of the thread that runs it, or NULL
-    cdef bint task_entered       # asyncio.current_task() gives a task of this reactor
-
-    cdef bint stopping           # leave after this turn
-    cdef bint closed
-    cdef bint debug
-    cdef Handle running_handle   # in debug mode, for reports of what it calls; else None
-    cdef public double slow_callback_duration   # seconds; debug mode reports what took longer
     cdef int fork_depth          # of the process that made it
-    cdef long owner_pid          # named in the error that a forked child gets
-    cdef unsigned long thread_id  # ident of the thread that runs it; 0: none does
-
-    cdef int64_t spin_ns         # how long to ask before each sleep; 0: sleep at once
-    cdef int64_t last_poll       # ns; 0: not yet asked since the poll
-    cdef int turns               # made since the last poll
-    cdef int turns_to_clock      # turns that may pass before the clock is read again
-    cdef bint slept              # the last poll ended because its time was up
-    cdef int64_t slack           # ns; a sleep for a timer lasts at least this
-
     cdef bint sent               # something was sent or closed since the last poll
 
-    cdef int setup(self, Poller poller) except -1
-    cdef void teardown(self) noexcept
     @cython.final
-    cdef void empty_inbox(self) noexcept
-    cdef int report(self, dict context) except -1
-    cdef int forked(self) except -1
-
+    cdef void drop_watchers(self) noexcept
     @cython.final
     cdef int watch(self, Watcher watcher, uint32_t mask) except -1
     @cython.final
@@ -167,6 +126,55 @@ cdef class Reactor:
     @cython.final
     cdef int widen_slots(self, int fd) except -1
     @cython.final
+    cdef int orphaned(self, int fd) except -1
+
+
+cdef struct Spares:
+    PyObject** items             # owned
+    int count
+
+
+cdef class Reactor(SlotTable):
+    cdef Ring ready              # Runnables, run in the next batch
+    cdef Ring flushing           # transports with writes gathered this turn
+    cdef Timers timers
+    cdef Inbox inbox             # handles from other threads
+    cdef Watcher wake_watcher    # on inbox.rfd
+    cdef Event* events           # the batch being dispatched
+    cdef int event_count
+
+    cdef Spares handles          # Handles and TimerHandles that ran and that nobody
+    cdef Spares timer_handles    # else holds, to be used again
+    cdef Spares futures          # and Futures and Tasks whose last reference went
+    cdef Spares tasks
+
+    cdef PyObject* first_task    # of the list of tasks that are not done; borrowed
+    cdef PyObject** current_slot  # where asyncio keeps the current task of the thread that runs it, or NULL
+    cdef bint task_entered       # asyncio.current_task() gives a task of this reactor
+
+    cdef bint stopping           # leave after this turn
+    cdef bint closed
+    cdef bint debug
+    cdef Handle running_handle   # in debug mode, for reports of what it calls; else None
+    cdef public double slow_callback_duration   # seconds; debug mode reports what took longer
+    cdef long owner_pid          # named in the error that a forked child gets
+    cdef unsigned long thread_id  # ident of the thread that runs it; 0: none does
+
+    cdef int64_t spin_ns         # how long to ask before each sleep; 0: sleep at once
+    cdef int64_t last_poll       # ns; 0: not yet asked since the poll
+    cdef int turns               # made since the last poll
+    cdef int turns_to_clock      # turns that may pass before the clock is read again
+    cdef bint slept              # the last poll ended because its time was up
+    cdef int64_t slack           # ns; a sleep for a timer lasts at least this
+
+    cdef int setup(self, Poller poller) except -1
+    cdef void teardown(self) noexcept
+    @cython.final
+    cdef void empty_inbox(self) noexcept
+    cdef int report(self, dict context) except -1
+    cdef int forked(self) except -1
+
+    @cython.final
     cdef int flush_later(self, Runnable writer) except -1
     @cython.final
     cdef int add_timer(self, TimerHandle handle, int64_t when) except -1
@@ -177,8 +185,6 @@ cdef class Reactor:
     @cython.final
     cdef int push_from_thread(self, Handle handle) except -1
 
-    @cython.final
-    cdef int orphaned(self, int fd) except -1
     @cython.final
     cdef int recycle(self, PyObject* entry) except -1
     @cython.final

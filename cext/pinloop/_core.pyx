@@ -17,6 +17,7 @@ include "poll_kqueue.pxi"
 include "poll_scripted.pxi"  # a Poller without a kernel, for tests
 include "current.pxi"        # asyncio.current_task
 include "handle.pxi"         # Handle, TimerHandle
+include "slots.pxi"          # Watcher, and who watches which fd
 include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
 include "future.pxi"         # Future
 include "future_await.pxi"   # what `await` finds in it

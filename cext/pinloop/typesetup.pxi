@@ -108,7 +108,7 @@ if SPARES_ARE_SHARED:
 # directly; Python finds none, neither by calling the type nor by way of __new__.
 
 for _type in (
-    Runnable, Watcher, WakeWatcher, CallbackWatcher, Handle, TimerHandle,
+    SlotTable, Runnable, Watcher, WakeWatcher, CallbackWatcher, Handle, TimerHandle,
     Transport, StreamTransport, FileSend, SocketWatcher, SocketCall, StreamCall,
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,

@@ -146,7 +146,11 @@ class SocketWatcher(CallbackWatcher):
     """add_reader / add_writer on a socket, and the sock_* calls that wait for it."""
 
 @disjoint_base
-class Reactor:
+class SlotTable:
+    """Who watches which fd, in step with what the poller holds."""
+
+@disjoint_base
+class Reactor(SlotTable):
     slow_callback_duration: float
 
 # ------------------------------------------------------------------- handles --
