@@ -1,11 +1,17 @@
 """The fixtures of these tests beside those of tests/conftest.py."""
 
+import asyncio
 import gc
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import IO
 
 import pytest
 
+import pinloop
+from tests.api.sendfile import DATA
 from tests.api.support import tcp_pair
 
 
@@ -27,3 +33,24 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
     yield sockets
     for sock in sockets:
         sock.close()
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of more than a connection holds; see tests/api/sendfile.py."""
+    found = tmp_path_factory.mktemp("sendfile") / "data"
+    found.write_bytes(DATA)
+    return found
+
+
+@pytest.fixture
+def file(path: Path) -> Iterator[IO[bytes]]:
+    """The same, opened."""
+    with path.open("rb") as opened:
+        yield opened
+
+
+@pytest.fixture(params=[asyncio, pinloop], ids=["asyncios", "pinloops"])
+def streams(request: pytest.FixtureRequest) -> ModuleType:
+    """The module whose streams are tested."""
+    return request.param
