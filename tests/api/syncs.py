@@ -1,0 +1,118 @@
+"""Whose queues, locks and timeouts are tried, and on which loop: asyncio's own are the referee."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pinloop
+from tests.api.support import ON_PINLOOP
+
+QueueShutDown: Any = getattr(asyncio, "QueueShutDown", None) or getattr(pinloop, "QueueShutDown", None)
+HAS_SHUTDOWN = hasattr(asyncio, "QueueShutDown")  # asyncio's queues can be shut down from 3.13 on
+
+
+@dataclass(frozen=True)
+class Way:
+    """A module with the classes, and a loop to run them on."""
+
+    name: str
+    module: Any
+    loop: Callable[[], asyncio.AbstractEventLoop]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+asyncios_tasks = functools.partial(pinloop.new_event_loop, tasks="asyncio")
+REFEREE = Way("asyncio", asyncio, asyncio.new_event_loop)
+OURS = [
+    Way("ours-on-asyncios-loop", pinloop, asyncio.new_event_loop),
+    *([Way("ours", pinloop, pinloop.new_event_loop)] if ON_PINLOOP else []),
+    *([Way("ours-with-asyncios-tasks", pinloop, asyncios_tasks)] if ON_PINLOOP else []),
+]
+
+
+def ways(*names: str) -> list[Way]:
+    """The ways in which a test that needs these names is run."""
+    return [each for each in (REFEREE, *OURS) if all(hasattr(each.module, name) for name in names)]
+
+
+@dataclass
+class Wait:
+    """A call that has to wait, and what ends the waiting."""
+
+    subject: Any
+    call: Callable[[], Any]  # makes the coroutine
+    release: Callable[[], object]
+    result: Any = True
+
+
+def at_once(coroutine: Any) -> Any:
+    """The result of a coroutine that is not to suspend."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise AssertionError(f"{coroutine} has suspended")
+
+
+def event_wait(module: Any) -> Wait:
+    event = module.Event()
+    return Wait(event, event.wait, event.set)
+
+
+def lock_acquire(module: Any) -> Wait:
+    lock = module.Lock()
+    at_once(lock.acquire())
+    return Wait(lock, lock.acquire, lock.release)
+
+
+def semaphore_acquire(module: Any) -> Wait:
+    semaphore = module.Semaphore(0)
+    return Wait(semaphore, semaphore.acquire, semaphore.release)
+
+
+def bounded_semaphore_acquire(module: Any) -> Wait:
+    semaphore = module.BoundedSemaphore(1)
+    at_once(semaphore.acquire())
+    return Wait(semaphore, semaphore.acquire, semaphore.release)
+
+
+def queue_get(module: Any, kind: str = "Queue") -> Wait:
+    queue = getattr(module, kind)()
+    return Wait(queue, queue.get, lambda: queue.put_nowait(42), 42)
+
+
+def queue_put(module: Any, kind: str = "Queue") -> Wait:
+    queue = getattr(module, kind)(1)
+    queue.put_nowait(1)
+    return Wait(queue, lambda: queue.put(2), queue.get_nowait, None)
+
+
+def queue_join(module: Any) -> Wait:
+    queue = module.Queue()
+    queue.put_nowait(1)
+
+    def done() -> None:
+        with contextlib.suppress(ValueError):
+            queue.task_done()
+
+    return Wait(queue, queue.join, done, None)
+
+
+WAITS: dict[str, tuple[str, Callable[[Any], Wait]]] = {
+    "Event.wait": ("Event", event_wait),
+    "Lock.acquire": ("Lock", lock_acquire),
+    "Semaphore.acquire": ("Semaphore", semaphore_acquire),
+    "BoundedSemaphore.acquire": ("BoundedSemaphore", bounded_semaphore_acquire),
+    "Queue.get": ("Queue", queue_get),
+    "Queue.put": ("Queue", queue_put),
+    "Queue.join": ("Queue", queue_join),
+    "PriorityQueue.get": ("PriorityQueue", functools.partial(queue_get, kind="PriorityQueue")),
+    "LifoQueue.put": ("LifoQueue", functools.partial(queue_put, kind="LifoQueue")),
+}
+"""Each method that waits: its class, and what makes it wait."""
