@@ -14,11 +14,12 @@ import argparse
 import sys
 import time
 
+from soak import SAMPLES, growth, show
+
 from pinloop.bench import cpus, loops, measure
 from pinloop.bench.errors import BenchError, MeasurementError
 from pinloop.bench.process import Child, allow_open_files
 
-SAMPLES = 20
 WIDTH = 50
 GROWTH_ALLOWED = {"fds": 0, "objects": 200, "rss": 4 << 20}
 """Over the whole soak: at a million connections 4 MiB are four bytes each."""
@@ -32,15 +33,6 @@ def settled(server: Child, fds: float | None) -> dict[str, float]:
         if fds is None or census["fds"] <= fds or time.monotonic() > ends:
             return census
         time.sleep(0.1)
-
-
-def show(done: int, seconds: float, census: dict[str, float]) -> None:
-    """Print one sample."""
-    print(
-        f"{done:9} connections {seconds:7.1f} s  fds {census['fds']:5.0f}"
-        f"  RSS {census['rss'] / 2**20:8.2f} MiB  objects {census['objects']:8.0f}",
-        flush=True,
-    )
 
 
 def soak(loop: str, connections: int) -> list[dict[str, float]]:
@@ -63,16 +55,6 @@ def soak(loop: str, connections: int) -> list[dict[str, float]]:
     return samples
 
 
-def growth(samples: list[dict[str, float]]) -> list[str]:
-    """What has grown between the first tenth and the end, beyond what is allowed."""
-    first, last = samples[min(len(samples) - 1, SAMPLES // 10 - 1)], samples[-1]
-    return [
-        f"{key} grew from {first[key]:.0f} to {last[key]:.0f}"
-        for key, allowed in GROWTH_ALLOWED.items()
-        if last[key] - first[key] > allowed
-    ]
-
-
 def main() -> int:
     """Parse the command line and soak each loop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -85,7 +67,7 @@ def main() -> int:
         allow_open_files(WIDTH + 200)
         for loop in chosen:
             print(loop)
-            grown += [f"{loop}: {line}" for line in growth(soak(loop, arguments.connections))]
+            grown += [f"{loop}: {line}" for line in growth(soak(loop, arguments.connections), GROWTH_ALLOWED)]
     except (BenchError, MeasurementError) as error:
         print(f"soak_connections: {error}", file=sys.stderr)
         return 1

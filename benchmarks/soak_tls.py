@@ -17,6 +17,8 @@ import ssl
 import sys
 import time
 
+from soak import SAMPLES, growth, show
+
 from pinloop.bench import loops
 from pinloop.bench.child import census
 from pinloop.bench.errors import BenchError, MeasurementError
@@ -24,7 +26,6 @@ from pinloop.bench.load_tls import client_context
 from pinloop.bench.process import allow_open_files
 from pinloop.bench.servers import tls
 
-SAMPLES = 20
 WIDTH = 50
 MESSAGE = bytes(64)
 GROWTH_ALLOWED = {"fds": 0, "objects": 500, "rss": 4 << 20}
@@ -109,25 +110,6 @@ async def soak(connections: int) -> list[dict[str, float]]:
     return samples
 
 
-def show(done: int, seconds: float, sample: dict[str, float]) -> None:
-    """Print one sample."""
-    print(
-        f"{done:9} connections {seconds:7.1f} s  fds {sample['fds']:5.0f}"
-        f"  RSS {sample['rss'] / 2**20:8.2f} MiB  objects {sample['objects']:8.0f}",
-        flush=True,
-    )
-
-
-def growth(samples: list[dict[str, float]]) -> list[str]:
-    """What has grown between the first tenth and the end, beyond what is allowed."""
-    first, last = samples[SAMPLES // 10 - 1], samples[-1]
-    return [
-        f"{key} grew from {first[key]:.0f} to {last[key]:.0f}"
-        for key, allowed in GROWTH_ALLOWED.items()
-        if last[key] - first[key] > allowed
-    ]
-
-
 def main() -> int:
     """Parse the command line and soak each loop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -141,7 +123,7 @@ def main() -> int:
             print(loop)
             with asyncio.Runner(loop_factory=loops.named(loop).load()) as runner:
                 samples = runner.run(soak(arguments.connections))
-            grown += [f"{loop}: {line}" for line in growth(samples)]
+            grown += [f"{loop}: {line}" for line in growth(samples, GROWTH_ALLOWED)]
     except (BenchError, MeasurementError) as error:
         print(f"soak_tls: {error}", file=sys.stderr)
         return 1
