@@ -162,7 +162,7 @@ async def sock_connect(loop: Endpoints, sock: socket.socket, address: Any) -> No
     await connect_socket(loop, sock, address)
 
 
-async def _connect_one(
+async def connect_one(
     loop: Endpoints, info: AddressInfo, local: Sequence[AddressInfo] | None, failures: list[Exception]
 ) -> socket.socket:
     """A connected socket.  `failures` gets those of local addresses that were tried before one would do."""
@@ -296,7 +296,7 @@ async def _connect_any(
     all_errors: bool,
 ) -> socket.socket:
     passed_over: list[Exception] = []
-    attempts = [lambda info=info: _connect_one(loop, info, local, passed_over) for info in infos]
+    attempts = [lambda info=info: connect_one(loop, info, local, passed_over) for info in infos]
     if delay is None or len(attempts) == 1:
         sock, failures = await _connect_in_turn(attempts)
     else:

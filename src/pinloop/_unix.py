@@ -78,23 +78,13 @@ async def create_unix_connection(
     if path is not None:
         if sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
-        sock = await _connect(loop, os.fspath(path))
+        info = (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", os.fspath(path))
+        sock = await _network.connect_one(loop, info, None, [])
     elif sock is None:
         raise ValueError("no path and sock were specified")
     else:
         _check_unix_socket(sock)
     return await _network.adopt_socket(loop, sock, protocol_factory, tls, server_hostname=server_hostname)
-
-
-async def _connect(loop: Endpoints, path: str | bytes) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await _network.connect_socket(loop, sock, path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 async def create_unix_server(
