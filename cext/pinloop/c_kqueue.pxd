@@ -12,7 +12,7 @@ cdef extern from "compat.h" nogil:
         int64_t data
 
     const int EVFILT_READ, EVFILT_WRITE
-    const int EV_ADD, EV_ENABLE, EV_DELETE, EV_CLEAR, EV_EOF, EV_ERROR
+    const int EV_ADD, EV_ENABLE, EV_DELETE, EV_CLEAR
 
     int kqueue()
     int kevent(int kq, const kevent_t* changes, int nchanges, kevent_t* events, int nevents,

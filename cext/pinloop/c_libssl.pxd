@@ -13,7 +13,7 @@ cdef extern from "libssl.h" nogil:
 
     ctypedef void pl_ssl
     ctypedef void pl_bio
-    const int PL_SSL_ERROR_SSL, PL_SSL_ERROR_WANT_READ, PL_SSL_ERROR_SYSCALL, PL_SSL_ERROR_ZERO_RETURN
+    const int PL_SSL_ERROR_SSL, PL_SSL_ERROR_WANT_READ, PL_SSL_ERROR_ZERO_RETURN
 
     struct pl_libssl:
         int (*SSL_read_ex)(pl_ssl* ssl, void* target, size_t room, size_t* done)

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 cdef extern from "compat.h" nogil:
     const int EAGAIN, EWOULDBLOCK, EINTR, EEXIST, ENOENT, EBADF, EPERM, ENOSYS, EINVAL
     const int EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO
-    const int EPIPE, ECONNRESET, ENOTCONN, EIO, ECHILD, ESRCH, EMSGSIZE
+    const int EPIPE, ECONNRESET, ENOTCONN, EIO, ESRCH, EMSGSIZE
 
     ctypedef unsigned int socklen_t
 
@@ -29,10 +29,10 @@ cdef extern from "compat.h" nogil:
         unsigned short ss_family
 
     struct in_addr:
-        uint32_t s_addr
+        pass
 
     struct in6_addr:
-        unsigned char s6_addr[16]
+        pass
 
     struct sockaddr_in:
         unsigned short sin_family
@@ -53,7 +53,7 @@ cdef extern from "compat.h" nogil:
     const int AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
     const int PL_ABSTRACT_NAMES
     const size_t PL_UNIX_HEADER, PL_UNIX_ROOM
-    const int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, INET6_ADDRSTRLEN
+    const int MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
 
     ssize_t recv(int fd, void* buffer, size_t size, int flags)
     ssize_t send(int fd, const void* buffer, size_t size, int flags)
@@ -113,7 +113,5 @@ cdef extern from "compat.h" nogil:
     bint pl_ptr_swap_if(pl_atomic_ptr* p, void** expected, void* desired)
     void pl_int_store(pl_atomic_int* p, int value)
     int pl_int_take(pl_atomic_int* p)
-    int pl_int_load(pl_atomic_int* p)
 
-    bint pl_likely(bint condition)
     bint pl_unlikely(bint condition)

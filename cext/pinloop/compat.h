@@ -83,8 +83,7 @@ static inline int pl_epoll_pwait2(int e, struct epoll_event *ev, int n, int64_t 
 struct kevent {
     uintptr_t ident; int16_t filter; uint16_t flags; uint32_t fflags; intptr_t data; void *udata;
 };
-enum { EVFILT_READ = -1, EVFILT_WRITE = -2, EV_ADD = 1, EV_DELETE = 2, EV_ENABLE = 4, EV_CLEAR = 0x20,
-       EV_EOF = 0x8000, EV_ERROR = 0x4000 };
+enum { EVFILT_READ = -1, EVFILT_WRITE = -2, EV_ADD = 1, EV_DELETE = 2, EV_ENABLE = 4, EV_CLEAR = 0x20 };
 static inline int kqueue(void) { errno = ENOSYS; return -1; }
 static inline int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *events,
                          int nevents, const struct timespec *timeout) {
@@ -373,7 +372,6 @@ typedef _Atomic(int) pl_atomic_int;
 #define pl_ptr_swap_if(p, expected, desired) atomic_compare_exchange_weak((p), (expected), (desired))
 #define pl_int_store(p, v) atomic_store((p), (v))
 #define pl_int_take(p) atomic_exchange((p), 0)
-#define pl_int_load(p) atomic_load((p))
 
 /* -------------------------------------------------------------- CPython -- */
 
@@ -591,10 +589,8 @@ static inline int pl_empty_context(PyObject *context) {
 }
 
 #if defined(__GNUC__) || defined(__clang__)
-#define pl_likely(x) __builtin_expect(!!(x), 1)
 #define pl_unlikely(x) __builtin_expect(!!(x), 0)
 #else
-#define pl_likely(x) (x)
 #define pl_unlikely(x) (x)
 #endif
 

@@ -31,7 +31,7 @@ struct pl_wire {
 typedef void pl_ssl;     /* SSL, BIO, BIO_METHOD: opaque to us */
 typedef void pl_bio;
 
-enum { PL_SSL_ERROR_SSL = 1, PL_SSL_ERROR_WANT_READ = 2, PL_SSL_ERROR_SYSCALL = 5, PL_SSL_ERROR_ZERO_RETURN = 6 };
+enum { PL_SSL_ERROR_SSL = 1, PL_SSL_ERROR_WANT_READ = 2, PL_SSL_ERROR_ZERO_RETURN = 6 };
 
 struct pl_libssl {
     int loaded;          /* 0: not tried yet, 1: there, -1: not to be had */

@@ -60,5 +60,5 @@ from pinloop.ring cimport (
     Ring, ring_clear, ring_count, ring_free, ring_init, ring_make_room, ring_pop, ring_push, ring_put,
 )
 from pinloop.timers cimport (
-    Timers, timers_count, timers_first, timers_free, timers_pop, timers_push, timers_take_last,
+    timers_count, timers_first, timers_free, timers_pop, timers_push, timers_take_last,
 )
