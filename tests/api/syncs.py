@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pinloop
-from tests.api.support import ON_PINLOOP
+from tests.api.support import ON_PINLOOP, turns
 
 QueueShutDown: Any = getattr(asyncio, "QueueShutDown", None) or getattr(pinloop, "QueueShutDown", None)
 HAS_SHUTDOWN = hasattr(asyncio, "QueueShutDown")  # asyncio's queues can be shut down from 3.13 on
@@ -116,3 +117,37 @@ WAITS: dict[str, tuple[str, Callable[[Any], Wait]]] = {
     "LifoQueue.put": ("LifoQueue", functools.partial(queue_put, kind="LifoQueue")),
 }
 """Each method that waits: its class, and what makes it wait."""
+
+
+def state(thing: Any) -> str:
+    """What is in the brackets of a repr."""
+    found = re.fullmatch(r"<\S+ object at 0x[0-9a-f]+ \[(.*)\]>", repr(thing))
+    assert found, repr(thing)
+    return found[1]
+
+
+async def entering(lock: Any, name: Any, log: list[Any], turns_inside: int = 0) -> None:
+    """Take the lock, note it, give it back."""
+    async with lock as got:
+        assert got is None
+        log.append(name)
+        await turns(turns_inside)
+
+
+def start(coroutines: list[Any]) -> list[Any]:
+    return [asyncio.create_task(each) for each in coroutines]
+
+
+LONG = 1000  # seconds, that no test waits for
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def current() -> Any:
+    return asyncio.current_task()
