@@ -49,6 +49,8 @@ cdef extern from "compat.h":
     bint pl_is_plain(PyObject* o, PyTypeObject* type)
     void pl_set_references(PyObject* o, Py_ssize_t count)
     void pl_set_dict_offset(PyTypeObject* type, Py_ssize_t offset)
+    const bint PL_WANTS_DICTS
+    object PyObject_GenericGetDict(object o, void* unused)
     void PyObject_GC_Track(PyObject* o)
     int PyObject_CallFinalizerFromDealloc(PyObject* o)
     void PyObject_GC_UnTrack(PyObject* o)

@@ -505,6 +505,8 @@ static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kw
     && *(PyObject **)((char *)(op) + (type)->tp_weaklistoffset) == NULL \
     && !PyObject_GC_IsFinalized(op))
 #endif
+/* CPython 3.11 remembers where it found a method only for objects that have their dict, or can have none. */
+#define PL_WANTS_DICTS (PY_VERSION_HEX < 0x030C0000)
 #define pl_set_dict_offset(type, offset) ((type)->tp_dictoffset = (offset))
 #define pl_set_references(op, count) Py_SET_REFCNT(op, count)
 

@@ -37,7 +37,7 @@ cdef class Transport(Watcher):
     cdef dict extra              # of get_extra_info: what was made or set when it was first asked for
     cdef size_t high             # of set_write_buffer_limits, bytes; unused where nothing is written
     cdef size_t low
-    cdef dict __dict__           # NULL until somebody sets an attribute of their own
+    cdef PyObject* attributes    # the dict of those that users set, made at the first; see typesetup.pxi
 
     cdef int release_fd(self) except -1
     @cython.final

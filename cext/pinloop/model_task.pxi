@@ -22,7 +22,7 @@ cdef class Future(Runnable):
     cdef list callbacks          # the further ones, pairs as these two; or None
     cdef object awaited_by       # what future_add_to_awaited_by told: a future, a set of them, or None
     cdef FutureRest rest         # or None
-    cdef PyObject* attributes    # the dict of those that users set, made at the first; see reuse.pxi
+    cdef PyObject* attributes    # the dict of those that users set, made at the first; see typesetup.pxi
     cdef object __weakref__
     cdef unsigned char state
     cdef unsigned char failed    # value is an exception

@@ -12,6 +12,19 @@ class _SSLTransport(asyncio.Transport):
 
 cdef class Transport(Watcher):
 
+    def __cinit__(self):
+        if PL_WANTS_DICTS:
+            attributes = {}
+            Py_INCREF(attributes)
+            self.attributes = <PyObject*>attributes
+
+    def __dealloc__(self):
+        Py_CLEAR(self.attributes)
+
+    @property
+    def __dict__(self):
+        return PyObject_GenericGetDict(self, NULL)
+
     def __del__(self):
         if self.fd >= 0:
             try:

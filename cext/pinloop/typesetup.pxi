@@ -122,53 +122,68 @@ pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
 pl_set_awaitable(
     <PyTypeObject*>StreamCall, <void*>await_stream_call, <void*>step_stream_call, <void*>resume_stream_call)
 
-# Fourth, what futures and tasks have.
+# Fourth, attributes that users set.  They are in a dict made at the first of them: Cython's own `__dict__`
+# makes one for each object.
 
-# A future's attributes are in a dict made when one is set: Cython's own way makes one for each future.
-
-cdef Traverse traverse_future = <Traverse><void*>(<PyTypeObject*>Future).tp_traverse
-cdef Traverse traverse_task = <Traverse><void*>(<PyTypeObject*>Task).tp_traverse
-cdef Clear clear_future = <Clear><void*>(<PyTypeObject*>Future).tp_clear
-cdef Clear clear_task = <Clear><void*>(<PyTypeObject*>Task).tp_clear
-
-
-cdef int traverse_future_dict(PyObject* self, Visit visit, void* arg) noexcept:
-    cdef int stop = traverse_future(self, visit, arg)
-    if stop or (<Future>self).attributes == NULL:
-        return stop
-    return visit((<Future>self).attributes, arg)
+cdef struct Attributed:
+    PyTypeObject* type
+    Py_ssize_t offset            # of the field, a PyObject*
+    Traverse traverse            # as Cython generated them
+    Clear clear
 
 
-cdef int traverse_task_dict(PyObject* self, Visit visit, void* arg) noexcept:
-    cdef int stop = traverse_task(self, visit, arg)
-    if stop or (<Future>self).attributes == NULL:
-        return stop
-    return visit((<Future>self).attributes, arg)
+cdef Attributed attributed_types[7]
+cdef int attributed_count = 0
 
 
-cdef int clear_future_dict(PyObject* self) noexcept:
-    Py_CLEAR((<Future>self).attributes)
-    return clear_future(self)
+cdef Attributed* attributed(PyObject* self) noexcept:
+    """The entry of its type, or of that which it is a subclass of."""
+    cdef PyTypeObject* type = pl_type(self)
+    cdef int i
+    while True:
+        for i in range(attributed_count):
+            if attributed_types[i].type == type:
+                return &attributed_types[i]
+        type = type.tp_base
 
 
-cdef int clear_task_dict(PyObject* self) noexcept:
-    Py_CLEAR((<Future>self).attributes)
-    return clear_task(self)
+cdef int traverse_attributed(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef Attributed* entry = attributed(self)
+    cdef PyObject* attributes = (<PyObject**>(<char*>self + entry.offset))[0]
+    cdef int stop = entry.traverse(self, visit, arg)
+    return visit(attributes, arg) if attributes != NULL and not stop else stop
 
 
-cdef Py_ssize_t attributes_offset():
-    future = Future.__new__(Future)
-    return <char*>&(<Future>future).attributes - <char*><PyObject*>future
+cdef int clear_attributed(PyObject* self) noexcept:
+    cdef Attributed* entry = attributed(self)
+    Py_CLEAR((<PyObject**>(<char*>self + entry.offset))[0])
+    return entry.clear(self)
 
 
-(<PyTypeObject*>Future).tp_traverse = <traverseproc><void*>traverse_future_dict
-(<PyTypeObject*>Future).tp_clear = <inquiry><void*>clear_future_dict
-(<PyTypeObject*>Task).tp_traverse = <traverseproc><void*>traverse_task_dict
-(<PyTypeObject*>Task).tp_clear = <inquiry><void*>clear_task_dict
+cdef int give_attributes(PyTypeObject* type, object example, PyObject** field) except -1:
+    """`field` is that of `example`, an object of the type or of a base that has it."""
+    cdef Attributed* entry = &attributed_types[attributed_count]
+    global attributed_count
+    entry.type = type
+    entry.offset = <char*>field - <char*><PyObject*>example
+    entry.traverse = <Traverse><void*>type.tp_traverse
+    entry.clear = <Clear><void*>type.tp_clear
+    attributed_count += 1
+    type.tp_traverse = <traverseproc><void*>traverse_attributed
+    type.tp_clear = <inquiry><void*>clear_attributed
+    pl_set_dict_offset(type, entry.offset)
+    return 0
+
+
+_example = Future.__new__(Future)
 for _type in (Future, Task):
-    pl_set_dict_offset(<PyTypeObject*>_type, attributes_offset())
+    give_attributes(<PyTypeObject*>_type, _example, &(<Future>_example).attributes)
+_example = StreamTransport.__new__(StreamTransport)
+for _type in (StreamTransport, DatagramTransport, TlsTransport, ReadPipeTransport, WritePipeTransport):
+    give_attributes(<PyTypeObject*>_type, _example, &(<Transport>_example).attributes)
+del _example
 
-# How a future is awaited, and the method that raises what it holds.
+# Fifth, how a future is awaited, and the method that raises what it holds.
 
 cdef PyMethodDef result_method
 result_method.ml_name = b"result"

@@ -40,11 +40,15 @@ async def sleeper() -> None:
     await asyncio.sleep(3600)
 
 
-def with_transport(loop: asyncio.AbstractEventLoop, sock: socket.socket, paused: bool = False) -> None:
+def with_transport(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, paused: bool = False, knows_loop: bool = False
+) -> None:
     transport, _ = loop.run_until_complete(loop.connect_accepted_socket(Recorder, sock))
     transport.write(b"unsent")
     if paused:
         transport.pause_reading()
+    if knows_loop:
+        transport.my_loop = loop  # type: ignore[attr-defined]
 
 
 def with_task(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
@@ -72,6 +76,7 @@ PENDING: dict[str, Callable[[Any, socket.socket], object]] = {
     "a writer": lambda loop, sock: loop.add_writer(sock, loop.stop),
     "a transport": with_transport,
     "a paused transport": lambda loop, sock: with_transport(loop, sock, paused=True),
+    "a transport that knows the loop": lambda loop, sock: with_transport(loop, sock, knows_loop=True),
     "a task": with_task,
     "handles that ran": with_run_handles,
     "an exception handler": lambda loop, sock: loop.set_exception_handler(lambda *_: loop),
