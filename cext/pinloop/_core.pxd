@@ -259,6 +259,7 @@ include "model_tls.pxi"
 include "model_datagram.pxi"
 include "model_pipe.pxi"
 include "model_streams.pxi"
+include "model_sync.pxi"
 
 # ------------------------------------------------------------------ the loop --
 

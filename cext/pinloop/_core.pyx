@@ -51,6 +51,11 @@ include "sockcall_io.pxi"     # the system calls behind sock_recv & co.
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
 include "loop_calls.pxi"     # call_soon and its kin
+include "call.pxi"           # what native methods return to be awaited
+include "waitq.pxi"          # how tasks wait for one another's doings
+include "sync.pxi"           # Event, Lock, Semaphore
+include "queue.pxi"
+include "timeout.pxi"
 include "streamcall.pxi"     # what a stream's methods return
 include "streams.pxi"        # asyncio's streams: the reader
 include "streams_writer.pxi"  # the protocol and the writer

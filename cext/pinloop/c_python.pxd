@@ -43,6 +43,7 @@ cdef extern from "compat.h":
     bint PyCallable_Check(PyObject* o)
     bint PyFloat_CheckExact(PyObject* o)
     bint PyLong_CheckExact(PyObject* o)
+    const Py_ssize_t PY_SSIZE_T_MAX
     double PyFloat_AS_DOUBLE(PyObject* o)
     double PyLong_AsDouble(PyObject* o) except? -1
     double PyFloat_AsDouble(PyObject* o) except? -1

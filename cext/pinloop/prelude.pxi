@@ -58,6 +58,7 @@ from pinloop.inbox cimport (
 )
 from pinloop.ring cimport (
     Ring, ring_clear, ring_count, ring_free, ring_init, ring_make_room, ring_pop, ring_push, ring_put,
+    ring_shrink,
 )
 from pinloop.timers cimport (
     timers_count, timers_first, timers_free, timers_pop, timers_push, timers_take_last,

@@ -3,7 +3,7 @@
 # head and tail only ever increase; their low bits index the slots, so full and
 # empty differ without a spare slot.  The ring holds Runnables and knows nothing
 # of them; whoever pops a pointer owns its reference.
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memcpy
@@ -64,6 +64,14 @@ cdef inline void ring_clear(Ring* ring) noexcept:
     # Popped before it is released: a finalizer may push to this very ring.
     while ring.tail != ring.head:
         Py_DECREF(<object>ring_pop(ring))
+
+cdef inline void ring_shrink(Ring* ring, size_t capacity) noexcept:
+    """Give memory back.  The ring must be empty, and larger."""
+    cdef PyObject** smaller = <PyObject**>PyMem_RawRealloc(ring.slots, capacity * sizeof(PyObject*))
+    if smaller != NULL:
+        ring.slots = smaller
+        ring.mask = capacity - 1
+        ring.head = ring.tail = 0
 
 cdef inline void ring_free(Ring* ring) noexcept:
     if ring.slots != NULL:

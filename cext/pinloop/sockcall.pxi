@@ -261,7 +261,7 @@ cdef SocketCall make_call(SocketCalls loop, SocketOperation operation, object so
     return call
 
 
-cdef int resume_call(PyObject* self, PyObject* value, PyObject** result) except -1:
+cdef int resume_socket_call(PyObject* self, PyObject* value, PyObject** result) except -1:
     """am_send: what a task and an `await` call; it spares the StopIteration of a result."""
     if <object>value is not None and (<SocketCall>self).state == CALL_NEW:
         raise TypeError("can't send non-None value to a just-started coroutine")

@@ -26,6 +26,19 @@ cdef int visit_ring(Ring* ring, Visit visit, void* arg) noexcept:
     return 0
 
 
+cdef Traverse traverse_queue_fields = <Traverse><void*>(<PyTypeObject*>Queue).tp_traverse
+cdef Clear clear_queue_fields = <Clear><void*>(<PyTypeObject*>Queue).tp_clear
+
+
+cdef int traverse_queue(PyObject* self, Visit visit, void* arg) noexcept:
+    return traverse_queue_fields(self, visit, arg) or visit_ring(&(<Queue>self).items, visit, arg)
+
+
+cdef int clear_queue(PyObject* self) noexcept:
+    ring_clear(&(<Queue>self).items)
+    return clear_queue_fields(self)
+
+
 cdef int visit_spares(Spares* spares, Visit visit, void* arg) noexcept:
     cdef int i, stop
     for i in range(spares.count):
@@ -71,6 +84,8 @@ cdef int clear_loop(PyObject* self) noexcept:
 
 (<PyTypeObject*>Loop).tp_traverse = <traverseproc><void*>traverse_loop
 (<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
+(<PyTypeObject*>Queue).tp_traverse = <traverseproc><void*>traverse_queue
+(<PyTypeObject*>Queue).tp_clear = <inquiry><void*>clear_queue
 
 # Second, handles whose last reference goes outside of the loop: a timer's that was cancelled, above
 # all.  They are kept to be used again, as the loop keeps those that it has run.
@@ -113,14 +128,19 @@ for _type in (
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
+    Call, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
 ):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)
 
-pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_call)
+pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_socket_call)
 pl_set_awaitable(
     <PyTypeObject*>StreamCall, <void*>await_stream_call, <void*>step_stream_call, <void*>resume_stream_call)
+
+for _type in (Call, WaitCall):
+    pl_set_awaitable(<PyTypeObject*>_type, <void*>await_call, <void*>step_call, <void*>resume_call)
+pl_set_awaitable(<PyTypeObject*>Done, <void*>await_done, <void*>step_done, <void*>send_done)
 
 # Fourth, attributes that users set.  They are in a dict made at the first of them: Cython's own `__dict__`
 # makes one for each object.

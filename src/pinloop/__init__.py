@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._core import Future, Task
+from ._core import Future, QueueShutDown, Task, Timeout, timeout, timeout_at
 from ._loop import Loop
 from ._server import Server
 from ._streams import (
@@ -21,19 +21,29 @@ from ._streams import (
     start_server,
     start_unix_server,
 )
+from ._sync import BoundedSemaphore, Event, LifoQueue, Lock, PriorityQueue, Queue, Semaphore
 from .runner import install, new_event_loop, run
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundedSemaphore",
+    "Event",
     "EventLoopPolicy",
     "Future",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
+    "QueueShutDown",
+    "Semaphore",
     "Server",
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",
     "Task",
+    "Timeout",
     "install",
     "new_event_loop",
     "open_connection",
@@ -41,6 +51,8 @@ __all__ = [
     "run",
     "start_server",
     "start_unix_server",
+    "timeout",
+    "timeout_at",
 ]
 
 

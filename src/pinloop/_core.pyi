@@ -11,15 +11,16 @@ import asyncio
 import ssl
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import socket
 from traceback import StackSummary
-from types import FrameType, GenericAlias
+from types import FrameType, GenericAlias, TracebackType
 from typing import (
     IO,
     Any,
     Generic,
+    Literal,
     NoReturn,
     Protocol,
     Self,
@@ -1076,3 +1077,177 @@ class StreamCall:
     def cr_code(self) -> None: ...
     @property
     def cr_origin(self) -> None: ...
+
+@disjoint_base
+class Call:
+    """To be awaited once.  A coroutine in all but its type."""
+
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any:
+        """Go on; what to wait for, or StopIteration with the result."""
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        """Give up what it waits for, and raise the exception."""
+    def close(self) -> None:
+        """Give up what it waits for."""
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+    @property
+    def cr_await(self) -> Any: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_suspended(self) -> bool: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def cr_code(self) -> None: ...
+    @property
+    def cr_origin(self) -> None: ...
+
+@final
+@disjoint_base
+class WaitCall(Call):
+    """A call that waits for a queue, a lock or an event."""
+
+@disjoint_base
+class Waitable:
+    """What calls can wait for."""
+
+@disjoint_base
+class Flag(Waitable):
+    """A flag that tasks can wait for."""
+
+    def is_set(self) -> bool:
+        """Whether the flag is set."""
+    def set(self) -> None:
+        """Set the flag, and let all go on that wait for it."""
+    def clear(self) -> None:
+        """Take the flag back: who calls `wait` from now on waits for the next `set`."""
+    def wait(self) -> Coroutine[Any, Any, Literal[True]]:
+        """Wait until the flag is set; True.
+
+        Who was let go on by a `set` returns even if the flag was taken back meanwhile.
+        """
+
+@disjoint_base
+class Lock(Waitable):
+    """A mutual exclusion lock for tasks.  Whoever waits longest gets it first."""
+
+    def locked(self) -> bool:
+        """Whether somebody holds it."""
+    def acquire(self) -> Coroutine[Any, Any, Literal[True]]:
+        """Take the lock, waiting until it is free; True.
+
+        Cancelled while it waits, it does not have the lock, and whoever is next gets it.
+        """
+    def release(self) -> None:
+        """Give the lock back, to whom waits longest if anybody does.  RuntimeError if nobody holds it."""
+    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
+    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
+
+@disjoint_base
+class Semaphore(Waitable):
+    """A number of permits that tasks take and give back.  Whoever waits longest gets one first."""
+
+    def __init__(self, value: int = 1) -> None: ...
+    def locked(self) -> bool:
+        """Whether `acquire` would wait."""
+    def acquire(self) -> Coroutine[Any, Any, Literal[True]]:
+        """Take a permit, waiting until there is one; True.
+
+        Cancelled while it waits, it has taken none, and one that it was about to get goes to the next.
+        """
+    def release(self) -> None:
+        """Give a permit back, or one more than there were; whoever waits longest gets it."""
+    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
+    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
+
+class BoundedSemaphore(Semaphore):
+    """A Semaphore that refuses to have more permits than at first."""
+
+@disjoint_base
+class Queue(Waitable, Generic[_T]):
+    """What tasks give to one another, in order."""
+
+    def __init__(self, maxsize: int = 0) -> None: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+    def qsize(self) -> int:
+        """How many items are in it."""
+    @property
+    def maxsize(self) -> int:
+        """How many items it may hold; 0 or less: any number."""
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+    def full(self) -> bool:
+        """Whether it holds as many items as it may."""
+    def put(self, item: _T) -> Coroutine[Any, Any, None]:
+        """Put an item in, waiting until there is room.
+
+        Raises QueueShutDown once the queue was shut down.  Cancelled while it waits, it has put nothing.
+        """
+    def get(self) -> Coroutine[Any, Any, _T]:
+        """Take an item out, waiting until there is one.
+
+        Raises QueueShutDown once the queue was shut down and is empty.  Cancelled while it waits, it has
+        taken nothing, and what it was woken for goes to the next.
+        """
+    def put_nowait(self, item: _T) -> None:
+        """Put an item in now.  Raises QueueFull if there is no room, QueueShutDown after `shutdown`."""
+    def get_nowait(self) -> _T:
+        """Take an item out now.  Raises QueueEmpty if there is none; QueueShutDown then, after `shutdown`."""
+    def task_done(self) -> None:
+        """Tell that the work on an item taken out is done.
+
+        Raises ValueError if it is told more often than items were put in.
+        """
+    def join(self) -> Coroutine[Any, Any, None]:
+        """Wait until `task_done` was called for each item that was put in."""
+    def shutdown(self, immediate: bool = False) -> None:
+        """Refuse further items; who waits to put one, or for one that will not come, gets QueueShutDown.
+
+        With `immediate` what is in the queue is dropped, and counts as done.
+        """
+
+if sys.version_info >= (3, 13):
+    QueueShutDown = asyncio.QueueShutDown
+else:
+    class QueueShutDown(Exception):
+        """Raised by `put` and `get` of a queue that was shut down."""
+
+@final
+@disjoint_base
+class Timeout:
+    """An asynchronous context manager that cancels what runs in it when its time is up; made by `timeout`."""
+
+    def __init__(self, when: float | None) -> None: ...
+    def when(self) -> float | None:
+        """The time at which it expires, in seconds on the loop's clock; None: never."""
+    def reschedule(self, when: float | None, /) -> None:
+        """Have it expire at `when` on the loop's clock; None: never.
+
+        Raises RuntimeError unless it was entered, or once it has expired or was left.
+        """
+    def expired(self) -> bool:
+        """Whether its time was up before it was left."""
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> Awaitable[None]: ...
+
+def timeout(delay: float | None) -> Timeout:
+    """A `Timeout` that expires `delay` seconds from now; None: never, unless it is rescheduled.
+
+    What runs in `async with pinloop.timeout(delay):` is cancelled then, and the block raises TimeoutError.
+    If the task is cancelled by somebody else as well, CancelledError goes on.
+    """
+
+def timeout_at(when: float | None) -> Timeout:
+    """The same, for a time on the loop's clock: `loop.time()`."""

@@ -1,0 +1,127 @@
+# The data model, continued from _core.pxd: what native methods return to be awaited, and what tasks wait
+# for that is neither a future nor the kernel: queues, locks, events.
+
+cdef class Call:
+    """A coroutine in all but its type, which does its work without a frame."""
+    cdef CallState state
+    cdef object future           # the task waits for it, while the state is CALL_WAITING
+
+    cdef object begin(self)
+    cdef object proceed(self)
+    cdef int finish(self) except -1
+    cdef str qualified_name(self)
+    @cython.final
+    cdef int advance(self, PyObject** result) except -1
+    @cython.final
+    cdef int refuse_state(self) except -1
+
+
+cdef class WaitQueue:
+    """Calls that wait, in the order in which they came; a woken one stands there until it goes on."""
+    cdef WaitCall first          # each owns the next
+    cdef PyObject* last          # borrowed
+    cdef PyObject* sleeper       # borrowed: the first that was not woken
+    cdef Py_ssize_t count
+
+    cdef int join(self, WaitCall call) except -1
+    cdef int leave(self, WaitCall call) except -1
+    cdef bint wake_first(self) except -1
+    cdef int wake_all(self) except -1
+    cdef bint in_use(self) except -1
+    cdef list futures(self, bint woken)
+
+
+cdef class Waitable:
+    """What calls can wait for: says what a call comes to, and what if it gives up."""
+    cdef object loop             # of who waited first, and so of all who do; None until then
+    cdef Loop native_loop        # the same, if it is one of ours
+
+    cdef object attempt(self, WaitCall call)
+    cdef int gave_up(self, WaitCall call) except -1
+    cdef str operation_name(self, int operation)
+    @cython.final
+    cdef WaitCall call(self, int operation, object argument)
+    @cython.final
+    cdef object wait_in(self, WaitCall call, WaitQueue queue)
+    @cython.final
+    cdef int bind(self) except -1
+
+
+@cython.final
+cdef class WaitCall(Call):
+    cdef Waitable owner
+    cdef int operation           # what it means is the owner's affair
+    cdef bint resumed            # it has waited
+    cdef bint woken              # the queue let it go on, and it has not yet
+    cdef object argument
+    cdef WaitQueue queue         # where it stands, or None
+    cdef WaitCall next           # in that queue
+    cdef PyObject* previous      # borrowed
+
+
+cdef class Flag(Waitable):
+    cdef bint flag
+    cdef WaitQueue waiters
+
+
+cdef class Lock(Waitable):
+    cdef bint taken
+    cdef WaitQueue waiters
+
+    @cython.final
+    cdef int hand_over(self) except -1
+
+
+cdef class Semaphore(Waitable):
+    cdef object value            # permits to be had; any number
+    cdef object bound            # of a BoundedSemaphore: it never holds more; else None
+    cdef WaitQueue waiters
+
+    @cython.final
+    cdef bint is_free(self) except -1
+    @cython.final
+    cdef bint hand_on(self) except -1
+    @cython.final
+    cdef int hand_on_all(self) except -1
+
+
+cdef class BoundedSemaphore(Semaphore):
+    pass
+
+
+cdef class Queue(Waitable):
+    cdef object given_maxsize
+    cdef Py_ssize_t room         # how many items it may hold; 0: any number
+    cdef Ring items              # unless a subclass keeps them
+    cdef bint plain              # it does not
+    cdef bint is_shut
+    cdef Py_ssize_t unfinished   # items put in, less those told to be done
+    cdef WaitQueue getters
+    cdef WaitQueue putters
+    cdef WaitQueue joiners
+
+    @cython.final
+    cdef bint is_empty(self) except -1
+    @cython.final
+    cdef bint is_full(self) except -1
+    @cython.final
+    cdef int add(self, object item) except -1
+    @cython.final
+    cdef object take(self)
+    @cython.final
+    cdef object remove(self)
+
+
+@cython.final
+cdef class Timeout:
+    cdef int state               # a TimeoutState
+    cdef bint due_at_once        # made for no time at all
+    cdef object deadline         # on the loop's clock; None: never
+    cdef object loop             # these: once it is entered
+    cdef object task
+    cdef object cancelling       # how often the task had been cancelled then
+    cdef object handle           # of the timer, while it is armed; else None
+
+    cdef int enter(self) except -1
+    cdef int arm(self, bint at_once) except -1
+    cdef int disarm(self) except -1

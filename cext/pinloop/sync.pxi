@@ -1,0 +1,213 @@
+# Event, Lock and Semaphore: asyncio's in all that user code can see, on the wait queue.
+
+cdef enum:
+    ACQUIRE                  # operations of Lock and Semaphore
+    ENTER                    # acquire, of `async with`: its result is None
+
+
+cdef class Flag(Waitable):
+    """A flag that tasks can wait for."""
+
+    def __cinit__(self):
+        self.waiters = WaitQueue.__new__(WaitQueue)
+
+    def is_set(self):
+        """Whether the flag is set."""
+        return self.flag
+
+    def set(self):
+        """Set the flag, and let all go on that wait for it."""
+        if not self.flag:
+            self.flag = True
+            self.waiters.wake_all()
+
+    def clear(self):
+        """Take the flag back: who calls `wait` from now on waits for the next `set`."""
+        self.flag = False
+
+    def wait(self):
+        """Wait until the flag is set; True.
+
+        Who was let go on by a `set` returns even if the flag was taken back meanwhile.
+        """
+        return self.call(ACQUIRE, None)
+
+    cdef object attempt(self, WaitCall call):
+        if self.flag or call.resumed:
+            return True
+        return self.wait_in(call, self.waiters)
+
+    cdef str operation_name(self, int operation):
+        return "Event.wait"
+
+    def __repr__(self):
+        return described(self, "set" if self.flag else "unset", self.waiters)
+
+    @property
+    def _value(self):
+        return self.flag
+
+    @property
+    def _waiters(self):
+        return self.waiters.futures(True)
+
+
+cdef class Lock(Waitable):
+    """A mutual exclusion lock for tasks.  Whoever waits longest gets it first."""
+
+    def __cinit__(self):
+        self.waiters = WaitQueue.__new__(WaitQueue)
+
+    def locked(self):
+        """Whether somebody holds it."""
+        return self.taken
+
+    def acquire(self):
+        """Take the lock, waiting until it is free; True.
+
+        Cancelled while it waits, it does not have the lock, and whoever is next gets it.
+        """
+        return self.call(ACQUIRE, None)
+
+    def release(self):
+        """Give the lock back, to whom waits longest if anybody does.  RuntimeError if nobody holds it."""
+        if not self.taken:
+            raise RuntimeError("Lock is not acquired.")
+        self.taken = False
+        self.hand_over()
+
+    def __aenter__(self):
+        return self.call(ENTER, None)
+
+    def __aexit__(self, *exc_info):
+        self.release()
+        return DONE
+
+    cdef object attempt(self, WaitCall call):
+        if not call.resumed and (self.taken or self.waiters.first is not None and self.waiters.in_use()):
+            return self.wait_in(call, self.waiters)
+        self.taken = True
+        return True if call.operation == ACQUIRE else None
+
+    cdef int gave_up(self, WaitCall call) except -1:
+        if not self.taken:
+            self.hand_over()
+        return 0
+
+    cdef int hand_over(self) except -1:
+        """Let the first in the queue go on; woken or cancelled before, it sees to that once it runs."""
+        cdef WaitQueue waiters = self.waiters
+        cdef WaitCall first = waiters.first
+        if first is not None and not first.woken and is_pending(first.future):
+            waiters.wake_first()
+        return 0
+
+    cdef str operation_name(self, int operation):
+        return "Lock.acquire" if operation == ACQUIRE else "Lock.__aenter__"
+
+    def __repr__(self):
+        return described(self, "locked" if self.taken else "unlocked", self.waiters)
+
+    @property
+    def _locked(self):
+        return self.taken
+
+    @property
+    def _waiters(self):
+        return self.waiters.futures(True)
+
+
+cdef class Semaphore(Waitable):
+    """A number of permits that tasks take and give back.  Whoever waits longest gets one first."""
+
+    def __cinit__(self):
+        self.waiters = WaitQueue.__new__(WaitQueue)
+
+    def __init__(self, value=1):
+        if value < 0:
+            raise ValueError(f"Semaphore initial value must be >= 0, not {value!r}")
+        self.value = value
+
+    def locked(self):
+        """Whether `acquire` would wait."""
+        return not self.is_free()
+
+    def acquire(self):
+        """Take a permit, waiting until there is one; True.
+
+        Cancelled while it waits, it has taken none, and one that it was about to get goes to the next.
+        """
+        return self.call(ACQUIRE, None)
+
+    def release(self):
+        """Give a permit back, or one more than there were; whoever waits longest gets it."""
+        if self.bound is not None and self.value >= self.bound:
+            raise ValueError("BoundedSemaphore released too many times")
+        self.value += 1
+        self.hand_on()
+
+    def __aenter__(self):
+        return self.call(ENTER, None)
+
+    def __aexit__(self, *exc_info):
+        self.release()
+        return DONE
+
+    cdef bint is_free(self) except -1:
+        return self.value != 0 and (self.waiters.first is None or not self.waiters.in_use())
+
+    cdef object attempt(self, WaitCall call):
+        if not call.resumed:
+            if not self.is_free():
+                return self.wait_in(call, self.waiters)
+            self.value -= 1
+        else:
+            self.hand_on_all()        # its own permit was taken off when it was woken
+        return True if call.operation == ACQUIRE else None
+
+    cdef int gave_up(self, WaitCall call) except -1:
+        if call.woken:
+            self.value += 1
+        return self.hand_on_all()
+
+    cdef bint hand_on(self) except -1:
+        """Let the first that waits have a permit; False if none waits."""
+        if not self.waiters.wake_first():
+            return False
+        self.value -= 1
+        return True
+
+    cdef int hand_on_all(self) except -1:
+        # Who came while a woken call had yet to go on had to wait, permits or not.
+        while self.value > 0 and self.hand_on():
+            pass
+        return 0
+
+    cdef str operation_name(self, int operation):
+        return "Semaphore.acquire" if operation == ACQUIRE else "Semaphore.__aenter__"
+
+    def __repr__(self):
+        return described(self, f"unlocked, value:{self.value}" if self.is_free() else "locked", self.waiters)
+
+    @property
+    def _value(self):
+        return self.value
+
+    @property
+    def _waiters(self):
+        return self.waiters.futures(True)
+
+
+cdef class BoundedSemaphore(Semaphore):
+    """A Semaphore that refuses to have more permits than at first."""
+
+    def __init__(self, value=1):
+        Semaphore.__init__(self, value)
+        self.bound = value
+
+
+cdef str described(Waitable waitable, str state, WaitQueue waiters):
+    cdef str plain = object.__repr__(waitable)
+    if waiters.count:
+        state = f"{state}, waiters:{waiters.count}"
+    return f"{plain.removesuffix('>')} [{state}]>"
