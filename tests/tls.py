@@ -1,11 +1,13 @@
 """What the tests of TLS share: certificates, contexts, and a peer that is the ssl module's own."""
 
+import array
 import asyncio
 import contextlib
 import functools
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self, TypeVar
 
@@ -236,7 +238,10 @@ def reset(sock: socket.socket) -> None:
 
 def pattern(size: int, start: int = 0) -> bytes:
     """Bytes that tell where they belong."""
-    return b"".join(i.to_bytes(4, "big") for i in range(start, start + size // 4 + 1))[:size]
+    numbers = array.array("I", range(start, start + size // 4 + 1))
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()[:size]
 
 
 # ------------------------------------------------------------ on the loop --
