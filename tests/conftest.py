@@ -49,6 +49,13 @@ def open_fds() -> dict[int, str]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """Keeps the collector from going through all modules, and all of pytest's notes, twice a test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def loop_factory() -> LoopFactory:
     if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio":

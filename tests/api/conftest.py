@@ -1,7 +1,6 @@
 """The fixtures of these tests beside those of tests/conftest.py."""
 
 import asyncio
-import gc
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,6 @@ import pytest
 import pinloop
 from tests.api.sendfile import DATA
 from tests.api.support import tcp_pair
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """Keeps the collector from going through all imported modules two or three times a test."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(params=[socket.socketpair, tcp_pair], ids=["unix", "tcp"])

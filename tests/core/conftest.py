@@ -1,7 +1,6 @@
 """The native floors have no counterpart in asyncio: nothing here runs on another loop."""
 
 import asyncio
-import gc
 import os
 import socket
 import tempfile
@@ -16,12 +15,6 @@ from tests.core.datagrams import LOCAL, Maker
 from tests.core.support import Connect, socket_pair, tcp_pair, turn
 
 collect_ignore_glob = ["test_*.py"] if os.environ.get("PINLOOP_TEST_LOOP") == "asyncio" else []
-
-
-def pytest_collection_finish() -> None:
-    """What is there before the first test need not be looked at by each of the collections in these tests."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture
