@@ -43,15 +43,10 @@ cdef class DatagramTransport(Transport):
 
     def _begin(self, waiter):
         """Tell the protocol that it is connected, then start to read; `waiter` learns when it is done."""
-        cdef PyObject* result
         try:
             if self.state == STREAM_NEW:
                 self.set_state(STREAM_OPEN)
-            result = self.tell_protocol("connection_made", <PyObject*>self)
-            if result == NULL:
-                self.fault("connection_made")
-            else:
-                Py_DECREF(<object>result)
+            self.notify("connection_made", <PyObject*>self)
             if self.state == STREAM_OPEN:
                 self.want()
         finally:
@@ -135,9 +130,11 @@ cdef class DatagramTransport(Transport):
         """The current protocol; None once it is closed."""
         return self.protocol
 
-    cdef int fault(self, str method) except -1:
-        """A protocol's method raised: reported, and the endpoint goes on, for it has other peers."""
-        return self.report_fault_in(f"protocol.{method}()", take_exception())
+    cdef int protocol_failed(self, str method, object exception=None) except -1:
+        """A protocol's fault: reported, and the endpoint goes on, for it has other peers."""
+        if exception is None:
+            exception = take_exception()
+        return self.report_fault_in(f"protocol.{method}()", exception)
 
     cdef int report_fault_in(self, str what, object exception) except -1:
         if is_exit(exception):
@@ -149,14 +146,7 @@ cdef class DatagramTransport(Transport):
 
     cdef int told_error(self, object exception) except -1:
         """The network's or the kernel's refusal of one datagram, or what it says of one sent before."""
-        cdef PyObject* result
-        if self.state >= STREAM_LOST:
-            return 0
-        result = self.tell_protocol("error_received", <PyObject*>exception)
-        if result == NULL:
-            return self.fault("error_received")
-        Py_DECREF(<object>result)
-        return 0
+        return 0 if self.state >= STREAM_LOST else self.notify("error_received", <PyObject*>exception)
 
     # -------------------------------------------------------------- reading --
 
@@ -218,7 +208,7 @@ cdef class DatagramTransport(Transport):
             addr = self.remote_addr
             peer = self.remote
         if self.state >= STREAM_CLOSING:
-            sent_too_late(self)
+            self.written_too_late("sendto() on an endpoint that is closed")
             return
         if not self.connected and peer is None:
             peer = self.addresses.named(self.family, addr)
@@ -247,7 +237,7 @@ cdef class DatagramTransport(Transport):
         ValueError unless high >= low >= 0.
         """
         self.set_limits(high, low, HIGH_WATER)
-        datagram_pressure(self)
+        self.check_pressure(self.out.size)
 
     def get_write_buffer_limits(self):
         """(low, high), in bytes."""

@@ -194,7 +194,7 @@ cdef int deliver_batch(DatagramTransport self, PyObject** datas, PyObject** name
             drop_datagrams(datas, names, i, i + 1)
             i += 1
             if result == NULL:
-                self.fault("datagram_received")
+                self.protocol_failed("datagram_received")
             else:
                 Py_DECREF(<object>result)
     finally:

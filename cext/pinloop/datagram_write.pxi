@@ -20,7 +20,7 @@ cdef int send_now_or_later(DatagramTransport self) except -1:
         # A closed loop has no flush phase any more: what can still leave leaves now.
         if self.out.count >= SEND_BATCH or self.out.size > self.high or self.loop.closed:
             send_parcels(self)
-    return datagram_pressure(self)
+    return self.check_pressure(self.out.size)
 
 
 cdef int send_parcels(DatagramTransport self) except -1:
@@ -135,13 +135,6 @@ cdef int send_again(DatagramTransport self) except -1:
     return 0
 
 
-cdef int sent_too_late(DatagramTransport self) except -1:
-    self.lost_writes += 1
-    if self.lost_writes == LOST_WRITES_TOLD:
-        logger.warning("%r: sendto() on an endpoint that is closed", self)
-    return 0
-
-
 cdef int sent_parcels(DatagramTransport self) except -1:
     """Match everything to what is left."""
     if self.state >= STREAM_LOST:
@@ -151,24 +144,7 @@ cdef int sent_parcels(DatagramTransport self) except -1:
     if self.out.count and not self.blocked and not self.in_flush:
         self.in_flush = True
         self.reactor.flush_later(self)
-    if self.writing_paused and self.out.size <= self.low:
-        self.writing_paused = False
-        tell_pressure(self, "resume_writing")
+    self.relieve_pressure(self.out.size)
     if self.out.count == 0 and self.state == STREAM_CLOSING:
         return self.lose(None)
-    return 0
-
-
-cdef int datagram_pressure(DatagramTransport self) except -1:
-    if self.writing_paused or self.out.size <= self.high or self.state >= STREAM_LOST:
-        return 0
-    self.writing_paused = True
-    return tell_pressure(self, "pause_writing")
-
-
-cdef int tell_pressure(DatagramTransport self, str method) except -1:
-    cdef PyObject* result = self.tell_protocol(method, NULL)
-    if result == NULL:
-        return self.fault(method)
-    Py_DECREF(<object>result)
     return 0

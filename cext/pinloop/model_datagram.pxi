@@ -61,13 +61,11 @@ cdef class DatagramTransport(Transport):
     cdef int family
     cdef bint connected          # the kernel knows where all goes
     cdef bint reading_paused
-    cdef bint writing_paused     # the protocol was told pause_writing
     cdef bint in_flush           # on the reactor's flush list
     cdef bint blocked            # the kernel's buffer, or the receiver's, is full
     cdef bint sending            # send_parcels is running
     cdef bint batching           # several came at once lately: take them in batches
     cdef int singles             # events since then that brought only one
-    cdef int lost_writes         # sendto calls after it was closed
     cdef size_t segment_limit    # bytes: larger ones are not joined to runs of one size (0: none are)
     cdef int segment_faults      # how often the kernel refused such a run
     cdef ParcelQueue out
@@ -87,6 +85,5 @@ cdef class DatagramTransport(Transport):
     cdef int bind_protocol(self, object protocol) except -1
     cdef int want(self) except -1
     cdef int lose(self, object exception) except -1
-    cdef int fault(self, str method) except -1
     cdef int report_fault_in(self, str what, object exception) except -1
     cdef int told_error(self, object exception) except -1

@@ -15,10 +15,6 @@ cdef class PipeTransport(Transport):
     @cython.final
     cdef int want(self) except -1
     cdef int lose(self, object exception) except -1
-    @cython.final
-    cdef int notify(self, str name, PyObject* argument) except -1
-    @cython.final
-    cdef int protocol_failed(self, str method) except -1
 
 
 @cython.final
@@ -37,14 +33,10 @@ cdef class ReadPipeTransport(PipeTransport):
 cdef class WritePipeTransport(PipeTransport):
     cdef bint watches_reader     # told by readiness for reading that the reading end is gone
     cdef bint blocked            # the pipe is full: wait for EV_WRITE
-    cdef bint writing_paused     # the protocol was told pause_writing
-    cdef int lost_writes         # writes after the pipe was closed or lost
     cdef OutQueue out
 
     cdef int send_queue(self) except -1
     cdef int write_failed(self, int error) except -1
-    cdef int check_pressure(self) except -1
-    cdef int relieve_pressure(self) except -1
 
 
 @cython.final

@@ -37,13 +37,20 @@ cdef class Transport(Watcher):
     cdef dict extra              # of get_extra_info: what was made or set when it was first asked for
     cdef size_t high             # of set_write_buffer_limits, bytes; unused where nothing is written
     cdef size_t low
+    cdef bint writing_paused     # the protocol was told pause_writing
+    cdef int lost_writes         # writes after it was closed or lost
     cdef PyObject* attributes    # the dict of those that users set, made at the first; see typesetup.pxi
 
     cdef int release_fd(self) except -1
+    cdef int protocol_failed(self, str method, object exception=*) except -1
     @cython.final
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept
     @cython.final
     cdef PyObject* tell_protocol(self, str name, PyObject* argument) noexcept
+    @cython.final
+    cdef int hand_over(self, object method, str name, PyObject* argument) except -1
+    @cython.final
+    cdef int notify(self, str name, PyObject* argument) except -1
     @cython.final
     cdef int remember(self, str name, object value) except -1
     @cython.final
@@ -51,7 +58,13 @@ cdef class Transport(Watcher):
     @cython.final
     cdef int told_slow(self, int64_t start) except -1
     @cython.final
+    cdef int written_too_late(self, str text) except -1
+    @cython.final
     cdef int set_limits(self, object high, object low, size_t usual) except -1
+    @cython.final
+    cdef int check_pressure(self, size_t waiting) except -1
+    @cython.final
+    cdef int relieve_pressure(self, size_t waiting) except -1
 
 
 @cython.final
@@ -61,11 +74,9 @@ cdef class StreamTransport(Transport):
     cdef bint eof_received       # the peer's
     cdef bint eof_requested      # ours: shut the write side once the queue is empty
     cdef bint buffered           # the protocol is a BufferedProtocol
-    cdef bint writing_paused     # the protocol was told pause_writing
     cdef bint in_flush           # on the reactor's flush list
     cdef bint blocked            # the kernel's buffer is full: wait for EV_WRITE
     cdef bint large_reads        # the last read was large: read straight into bytes
-    cdef int lost_writes         # writes after the connection was lost
     cdef OutQueue out
     cdef TlsTransport tls        # whose ciphertext it carries, if its protocol is a TlsRecords
     cdef StreamProtocol streams  # its protocol, if that is a stream's: what arrives goes there directly
@@ -84,7 +95,6 @@ cdef class StreamTransport(Transport):
     cdef int want(self) except -1
     cdef object get_socket(self)
 
-    cdef int protocol_failed(self, str method, object exception=*) except -1
     cdef int io_failed(self, int error, str doing) except -1
     cdef int lose(self, object exception) except -1
 

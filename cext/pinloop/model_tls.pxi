@@ -59,14 +59,12 @@ cdef class TlsTransport(Transport):
     cdef bint was_made           # the protocol knows the connection: it gets connection_lost
     cdef bint buffered           # the protocol is a BufferedProtocol
     cdef bint reading_paused
-    cdef bint writing_paused     # the protocol was told pause_writing
     cdef bint in_flush           # on the reactor's flush list
     cdef bint lower_is_full      # the transport below said pause_writing
     cdef bint lower_is_held      # we paused its reading
     cdef bint lower_has_ended    # ... and eof_received
     cdef bint peer_is_done       # its close_notify came, or the end of its bytes
     cdef bint waits_for_peer     # encrypting waits for a renegotiation
-    cdef int lost_writes         # writes after close() or the loss of the connection
     cdef size_t discarded        # bytes received since close()
     cdef double handshake_timeout    # seconds
     cdef double shutdown_timeout
@@ -85,9 +83,7 @@ cdef class TlsTransport(Transport):
     cdef int begin(self, object lower) except -1
     cdef int step_handshake(self) except -1
     cdef int limit_lower(self) except -1
-    cdef int tell_made(self) except -1
     cdef int failed(self, object exception) except -1
-    cdef int protocol_failed(self, str method, object exception=*) except -1
     cdef int tell_waiter(self, object exception) except -1
     cdef int abort_with(self, object exception) except -1
     cdef int close_lower_with(self, object exception) except -1

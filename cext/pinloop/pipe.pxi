@@ -115,19 +115,10 @@ cdef class PipeTransport(Transport):
         """The current protocol; None once the pipe is closed."""
         return self.protocol
 
-    @cython.final
-    cdef int notify(self, str name, PyObject* argument) except -1:
-        """Call a protocol's method; its fault costs this pipe."""
-        cdef PyObject* result = self.tell_protocol(name, argument)
-        if result == NULL:
-            return self.protocol_failed(name)
-        Py_DECREF(<object>result)
-        return 0
-
-    @cython.final
-    cdef int protocol_failed(self, str method) except -1:
+    cdef int protocol_failed(self, str method, object exception=None) except -1:
         """A protocol's fault: reported, and it costs this pipe only."""
-        exception = take_exception()
+        if exception is None:
+            exception = take_exception()
         self.lose(exception)
         return self.report_fault(method, exception)
 

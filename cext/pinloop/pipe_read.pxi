@@ -72,13 +72,8 @@ cdef class ReadPipeTransport(PipeTransport):
 
     cdef int deliver(self, object data) except -1:
         cdef object receive = self.receive   # held: the callback may set another protocol
-        cdef PyObject* result
         self.large_reads = PyBytes_GET_SIZE(data) >= LARGE_READ
-        result = self.tell(receive, <PyObject*>data)
-        if result == NULL:
-            self.protocol_failed("data_received")
-            return 1
-        Py_DECREF(<object>result)
+        self.hand_over(receive, "data_received", <PyObject*>data)
         return 1
 
     cdef int read_failed(self, int error) except -1:

@@ -74,9 +74,7 @@ cdef class WritePipeTransport(PipeTransport):
             if view.len == 0:
                 return
             if self.state >= STREAM_CLOSING:
-                self.lost_writes += 1
-                if self.lost_writes == LOST_WRITES_TOLD:
-                    logger.warning("%r: write() on a pipe that is closed or lost", self)
+                self.written_too_late("write() on a pipe that is closed or lost")
                 return
             if self.out.count == 0:
                 self.reactor.sent = True
@@ -100,7 +98,7 @@ cdef class WritePipeTransport(PipeTransport):
         if not self.blocked:
             self.blocked = True
             self.want()
-        self.check_pressure()
+        self.check_pressure(self.out.size)
 
     def writelines(self, list_of_data):
         """Write several bytes-like objects, as one."""
@@ -134,10 +132,10 @@ cdef class WritePipeTransport(PipeTransport):
                 sent = 0
             out_consume(&self.out, sent)
             if <size_t>sent < offered:
-                return self.relieve_pressure()
+                return self.relieve_pressure(self.out.size)
         self.blocked = False
         self.want()
-        self.relieve_pressure()
+        self.relieve_pressure(self.out.size)
         if self.state == STREAM_CLOSING and self.out.count == 0:
             return self.lose(None)
         return 0
@@ -149,18 +147,6 @@ cdef class WritePipeTransport(PipeTransport):
         if self.reactor.debug:
             logger.debug("%r: %s", self, exception)
         return self.lose(exception)
-
-    cdef int check_pressure(self) except -1:
-        if self.writing_paused or self.out.size <= self.high or self.state >= STREAM_LOST:
-            return 0
-        self.writing_paused = True
-        return self.notify("pause_writing", NULL)
-
-    cdef int relieve_pressure(self) except -1:
-        if not self.writing_paused or self.out.size > self.low:
-            return 0
-        self.writing_paused = False
-        return self.notify("resume_writing", NULL)
 
     def write_eof(self):
         """Close the pipe once all that was written has left: the reader sees the end."""
@@ -177,7 +163,7 @@ cdef class WritePipeTransport(PipeTransport):
         ValueError unless high >= low >= 0.
         """
         self.set_limits(high, low, HIGH_WATER)
-        self.check_pressure()
+        self.check_pressure(self.out.size)
 
     def get_write_buffer_limits(self):
         """(low, high), in bytes."""

@@ -56,13 +56,9 @@ cdef class StreamTransport(Transport):
 
     cdef int begin(self) except -1:
         """Tell the protocol that it is connected, then start to read."""
-        cdef PyObject* result
         if self.state == STREAM_NEW:
             self.set_state(STREAM_OPEN)
-        result = self.tell_protocol("connection_made", <PyObject*>self)
-        if result == NULL:
-            return self.protocol_failed("connection_made")
-        Py_DECREF(<object>result)
+        self.notify("connection_made", <PyObject*>self)
         if self.out.count:
             push_out(self)       # written between the making and now
         return self.want()
@@ -236,7 +232,7 @@ cdef class StreamTransport(Transport):
             if not PyObject_CheckBuffer(data):
                 raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self.state >= STREAM_CLOSING:
-            written_too_late(self)
+            self.written_too_late(WRITTEN_TOO_LATE)
             return
         for data in parts:
             enqueue(self, data if PyBytes_CheckExact(data) else bytes(data))
@@ -271,7 +267,7 @@ cdef class StreamTransport(Transport):
         ValueError unless high >= low >= 0.
         """
         self.set_limits(high, low, HIGH_WATER)
-        check_pressure(self)
+        self.check_pressure(self.out.size)
 
     def get_write_buffer_limits(self):
         """(low, high), in bytes."""

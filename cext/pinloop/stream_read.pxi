@@ -62,7 +62,7 @@ cdef int deliver(StreamTransport self, object data) except -1:
     cdef PyObject* result
     if self.streams is not None and self.streams.native_reader is not None:
         return deliver_to_streams(self, data)
-    result = self.tell(receive, <PyObject*>data)
+    result = self.tell(receive, <PyObject*>data)     # not by hand_over: a call per packet less
     if result == NULL:
         return self.protocol_failed("data_received")
     Py_DECREF(<object>result)
@@ -80,7 +80,6 @@ cdef int deliver_to_streams(StreamTransport self, object data) except -1:
 cdef int read_into_buffer(StreamTransport self) except -1:
     cdef Py_buffer view
     cdef PyObject* buffer
-    cdef PyObject* result
     cdef object received = self.received
     cdef object hint = -1
     cdef object count
@@ -107,11 +106,7 @@ cdef int read_into_buffer(StreamTransport self) except -1:
     if n <= 0:
         return read_nothing(self, n, error)
     count = n
-    result = self.tell(received, <PyObject*>count)
-    if result == NULL:
-        return self.protocol_failed("buffer_updated")
-    Py_DECREF(<object>result)
-    return 0
+    return self.hand_over(received, "buffer_updated", <PyObject*>count)
 
 
 cdef int read_nothing(StreamTransport self, ssize_t result, int error) except -1:

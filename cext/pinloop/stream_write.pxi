@@ -7,14 +7,8 @@
 cdef enum:
     LARGE_WRITE = 32 * 1024    # gathered bytes that are not worth holding back
     HIGH_WATER = 64 * 1024
-    LOST_WRITES_TOLD = 5       # as asyncio: the fifth write to a dead connection is logged
 
-
-cdef int written_too_late(StreamTransport self) except -1:
-    self.lost_writes += 1
-    if self.lost_writes == LOST_WRITES_TOLD:
-        logger.warning("%r: write() on a connection that is closed or lost", self)
-    return 0
+cdef str WRITTEN_TOO_LATE = "write() on a connection that is closed or lost"
 
 
 cdef int write_data(StreamTransport self, object data) except -1:
@@ -32,7 +26,7 @@ cdef int write_data(StreamTransport self, object data) except -1:
     if pl_unlikely(self.file_send is not None):
         raise RuntimeError("unable to write; sendfile is in progress")
     if self.state >= STREAM_CLOSING:
-        return written_too_late(self)
+        return self.written_too_late(WRITTEN_TOO_LATE)
     enqueue(self, data)
     return push_out(self) if self.out.count else 0
 
@@ -82,7 +76,7 @@ cdef int push_out(StreamTransport self) except -1:
         elif not self.in_flush:
             self.in_flush = True
             self.reactor.flush_later(self)
-    return check_pressure(self)
+    return self.check_pressure(self.out.size)
 
 
 cdef int send_or_queue(StreamTransport self, const char* data, size_t size, PyObject* owner) except -1:
@@ -105,7 +99,7 @@ cdef int send_or_queue(StreamTransport self, const char* data, size_t size, PyOb
         out_push(&self.out, <object>owner, sent)
     else:
         out_push(&self.out, PyBytes_FromStringAndSize(data + sent, size - sent), 0)
-    return check_pressure(self) if tried else push_out(self)
+    return self.check_pressure(self.out.size) if tried else push_out(self)
 
 
 cdef int send_one(StreamTransport self) except -1:
@@ -154,7 +148,7 @@ cdef int sent_some(StreamTransport self, size_t sent, size_t offered) except -1:
         return queue_drained(self)
     self.blocked = True
     self.want()
-    return relieve_pressure(self)
+    return self.relieve_pressure(self.out.size)
 
 
 cdef int queue_drained(StreamTransport self) except -1:
@@ -163,7 +157,7 @@ cdef int queue_drained(StreamTransport self) except -1:
     if self.blocked:
         self.blocked = False
         self.want()
-    relieve_pressure(self)
+    self.relieve_pressure(self.out.size)
     if self.out.count or self.state >= STREAM_LOST:
         return 0              # resume_writing wrote again, or closed
     if self.state == STREAM_CLOSING:
@@ -178,28 +172,4 @@ cdef int shut_write_side(StreamTransport self) except -1:
     # A peer that is gone may have left bytes to be read: reading finds out what became of it.
     if shutdown(self.fd, SHUT_WR) < 0 and errno != ENOTCONN:
         return self.io_failed(errno, "shutdown")
-    return 0
-
-
-cdef int check_pressure(StreamTransport self) except -1:
-    cdef PyObject* result
-    if self.writing_paused or self.out.size <= self.high or self.state >= STREAM_LOST:
-        return 0
-    self.writing_paused = True
-    result = self.tell_protocol("pause_writing", NULL)
-    if result == NULL:
-        return self.protocol_failed("pause_writing")
-    Py_DECREF(<object>result)
-    return 0
-
-
-cdef int relieve_pressure(StreamTransport self) except -1:
-    cdef PyObject* result
-    if not self.writing_paused or self.out.size > self.low:
-        return 0
-    self.writing_paused = False
-    result = self.tell_protocol("resume_writing", NULL)
-    if result == NULL:
-        return self.protocol_failed("resume_writing")
-    Py_DECREF(<object>result)
     return 0

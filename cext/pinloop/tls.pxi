@@ -88,22 +88,14 @@ cdef class TlsTransport(Transport):
         self.state = TLS_OPEN
         self.established = True
         if self.announces:
-            self.tell_made()
+            self.was_made = True
+            self.notify("connection_made", <PyObject*>self)
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
         relieve_plain_pressure(self)
         write_later(self)
         return read_plain(self)
-
-    cdef int tell_made(self) except -1:
-        cdef PyObject* result
-        self.was_made = True
-        result = self.tell_protocol("connection_made", <PyObject*>self)
-        if result == NULL:
-            return self.protocol_failed("connection_made")
-        Py_DECREF(<object>result)
-        return 0
 
     # ---------------------------------------------------------------- faults --
 
@@ -403,9 +395,7 @@ cdef class TlsTransport(Transport):
             self.reactor.forked()
         if self.state < TLS_CLOSING:
             return True
-        self.lost_writes += 1
-        if self.lost_writes == LOST_WRITES_TOLD:
-            logger.warning("%r: write() on a connection that is closed or lost", self)
+        self.written_too_late(WRITTEN_TOO_LATE)
         return False
 
     cdef int run(self, Reactor reactor) except -1:

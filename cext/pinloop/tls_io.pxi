@@ -94,11 +94,7 @@ cdef int ended_reading(TlsTransport self, int ended) except -1:
 
 cdef int deliver_plain(TlsTransport self, object data) except -1:
     cdef object receive = self.receive    # held: the callback may set another protocol
-    cdef PyObject* result = self.tell(receive, <PyObject*>data)
-    if result == NULL:
-        return self.protocol_failed("data_received")
-    Py_DECREF(<object>result)
-    return 0
+    return self.hand_over(receive, "data_received", <PyObject*>data)
 
 
 cdef int read_into_protocol(TlsTransport self) except -1:
@@ -252,27 +248,14 @@ cdef int send_ciphertext(TlsTransport self) except -1:
 
 
 cdef int plain_pressure(TlsTransport self) except -1:
-    cdef PyObject* result
-    if self.writing_paused or self.state >= TLS_LOST or waiting_to_leave(self) <= self.high:
+    # Once it is lost, what the transport below still holds is no concern of the protocol's.
+    if self.writing_paused or self.state >= TLS_LOST:
         return 0
-    self.writing_paused = True
-    result = self.tell_protocol("pause_writing", NULL)
-    if result == NULL:
-        return self.protocol_failed("pause_writing")
-    Py_DECREF(<object>result)
-    return 0
+    return self.check_pressure(waiting_to_leave(self))
 
 
 cdef int relieve_plain_pressure(TlsTransport self) except -1:
-    cdef PyObject* result
-    if not self.writing_paused or waiting_to_leave(self) > self.low:
-        return 0
-    self.writing_paused = False
-    result = self.tell_protocol("resume_writing", NULL)
-    if result == NULL:
-        return self.protocol_failed("resume_writing")
-    Py_DECREF(<object>result)
-    return 0
+    return self.relieve_pressure(waiting_to_leave(self)) if self.writing_paused else 0
 
 
 cdef size_t waiting_to_leave(TlsTransport self) except? 0:

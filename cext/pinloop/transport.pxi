@@ -1,5 +1,9 @@
 # What every transport is: a watcher that calls a protocol, in a context of its own.
 
+cdef enum:
+    LOST_WRITES_TOLD = 5       # as asyncio: the fifth write to a dead connection is logged
+
+
 # What `isinstance` finds, where asyncio's own transport is more than one thing, or known by its name.
 
 class _DatagramTransport(asyncio.DatagramTransport, asyncio.Transport):
@@ -36,6 +40,10 @@ cdef class Transport(Watcher):
         """Give the fd back, in those that have one."""
         return 0
 
+    cdef int protocol_failed(self, str method, object exception=None) except -1:
+        """A protocol's method raised; what that costs is for each kind to say."""
+        raise NotImplementedError(f"{type(self).__name__}.protocol_failed")
+
     @cython.final
     cdef PyObject* tell(self, object method, PyObject* argument) noexcept:
         """Call a protocol's method in the connection's context; NULL when it raised."""
@@ -70,6 +78,24 @@ cdef class Transport(Watcher):
         return result
 
     @cython.final
+    cdef int hand_over(self, object method, str name, PyObject* argument) except -1:
+        """Call a protocol's method, of this name, for what it does; if it raises, protocol_failed."""
+        cdef PyObject* result = self.tell(method, argument)
+        if result == NULL:
+            return self.protocol_failed(name)
+        Py_DECREF(<object>result)
+        return 0
+
+    @cython.final
+    cdef int notify(self, str name, PyObject* argument) except -1:
+        """The same for a method that is not kept at hand."""
+        cdef PyObject* result = self.tell_protocol(name, argument)
+        if result == NULL:
+            return self.protocol_failed(name)
+        Py_DECREF(<object>result)
+        return 0
+
+    @cython.final
     cdef int remember(self, str name, object value) except -1:
         if self.extra is None:
             self.extra = {}
@@ -95,6 +121,13 @@ cdef class Transport(Watcher):
         return 0
 
     @cython.final
+    cdef int written_too_late(self, str text) except -1:
+        self.lost_writes += 1
+        if self.lost_writes == LOST_WRITES_TOLD:
+            logger.warning("%r: %s", self, text)
+        return 0
+
+    @cython.final
     cdef int set_limits(self, object high, object low, size_t usual) except -1:
         """set_write_buffer_limits: `usual` is `high` where neither is given."""
         if high is None:
@@ -105,6 +138,22 @@ cdef class Transport(Watcher):
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self.high, self.low = whole_bytes(high), whole_bytes(low)
         return 0
+
+    @cython.final
+    cdef int check_pressure(self, size_t waiting) except -1:
+        """Tell pause_writing once so many bytes are too many."""
+        if self.writing_paused or waiting <= self.high:
+            return 0
+        self.writing_paused = True
+        return self.notify("pause_writing", NULL)
+
+    @cython.final
+    cdef int relieve_pressure(self, size_t waiting) except -1:
+        """Tell resume_writing once they are few again."""
+        if not self.writing_paused or waiting > self.low:
+            return 0
+        self.writing_paused = False
+        return self.notify("resume_writing", NULL)
 
 
 cdef object MOST_BYTES = sys.maxsize
