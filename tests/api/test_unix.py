@@ -102,6 +102,20 @@ def test_streams(run: Run, folder: Path) -> None:
     run(main())
 
 
+def test_connecting_goes_by_way_of_sock_connect(run: Run) -> None:
+    """Programs replace it."""
+
+    async def main() -> None:
+        async def sock_connect(sock: socket.socket, address: Any) -> None:
+            raise ConnectionResetError(f"not to {address}")
+
+        asyncio.get_running_loop().sock_connect = sock_connect  # type: ignore[method-assign]
+        with pytest.raises(ConnectionResetError, match="not to /nowhere"):
+            await connect("/nowhere")
+
+    run(main())
+
+
 def test_a_socket_of_ones_own_on_each_side(run: Run, folder: Path) -> None:
     async def main() -> None:
         path = str(folder / "socket")
