@@ -6,10 +6,10 @@ import fnmatch
 import importlib.util
 from dataclasses import dataclass
 
-from . import cells, cells_process
+from . import cells, cells_process, cells_sync
 from .errors import BenchError
 
-SCHEDULER, SERVER, PROCESS = "scheduler", "server", "process"
+SCHEDULER, NATIVE, SERVER, PROCESS = "scheduler", "native", "server", "process"
 MIB = 1 << 20
 
 
@@ -68,7 +68,10 @@ _QUICK_ECHO = {
 
 
 def _scheduler_cells() -> list[Cell]:
-    return [Cell(name, title, SCHEDULER, quick=True) for name, title in cells.TITLES.items()]
+    return [
+        Cell(name, title, NATIVE if name.endswith(cells_sync.NATIVE) else SCHEDULER, quick=True)
+        for name, title in cells.TITLES.items()
+    ]
 
 
 def _process_cells() -> list[Cell]:

@@ -158,40 +158,6 @@ async def future_wake(n: int) -> int:
     return n
 
 
-async def _put_many(queue: asyncio.Queue[int], n: int) -> None:
-    for i in range(n):
-        await queue.put(i)
-
-
-@cell("queue-16", "Queue(16) put+get")
-async def queue_16(n: int) -> int:
-    """One producer, one consumer, a queue of 16."""
-    queue: asyncio.Queue[int] = asyncio.Queue(16)
-    producer = asyncio.create_task(_put_many(queue, n))
-    for _ in range(n):
-        await queue.get()
-    await producer
-    return n
-
-
-async def _send_back(incoming: asyncio.Queue[int], outgoing: asyncio.Queue[int], n: int) -> None:
-    for _ in range(n):
-        await outgoing.put(await incoming.get())
-
-
-@cell("queue-1-ping-pong", "Queue(1) ping-pong, per hop")
-async def queue_1_ping_pong(n: int) -> int:
-    """Two tasks and two queues of one: every hop is a switch of tasks."""
-    ping: asyncio.Queue[int] = asyncio.Queue(1)
-    pong: asyncio.Queue[int] = asyncio.Queue(1)
-    other = asyncio.create_task(_send_back(ping, pong, n // 2))
-    for i in range(n // 2):
-        await ping.put(i)
-        await pong.get()
-    await other
-    return n // 2 * 2
-
-
 @cell("ring-10000", "ring of 10,000 tasks, per hop")
 async def ring_10000(n: int) -> int:
     """A token goes round: each task awaits a future, and then sets that of the next one.
@@ -260,12 +226,3 @@ async def call_soon_threadsafe(n: int) -> int:
         await have_run.wait()
     thread.join()
     return len(_batches(n)) * BATCH
-
-
-@cell("timeout", "asyncio.timeout")
-async def timeout(n: int) -> int:
-    """A block that suspends once, under a time limit that it does not reach."""
-    for _ in range(n):
-        async with asyncio.timeout(30):
-            await asyncio.sleep(0)
-    return n

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from .catalog import PROCESS, SCHEDULER, SERVER
+from .catalog import NATIVE, PROCESS, SCHEDULER, SERVER
 from .errors import BenchError
 from .loops import ASYNCIO, FLOOR, PINLOOP
 from .results import Results, Row
@@ -30,7 +30,12 @@ STYLES = {
     PINLOOP.name: ("#e8590c", "o"),
     FLOOR: (INK, "|"),
 }
-TITLES = {SCHEDULER: "Scheduler", PROCESS: "Subprocesses", SERVER: "Servers"}
+TITLES = {
+    SCHEDULER: "Scheduler",
+    NATIVE: "Scheduler, pinloop's queues and locks",
+    PROCESS: "Subprocesses",
+    SERVER: "Servers",
+}
 
 
 def _baseline(results: Results) -> str:
