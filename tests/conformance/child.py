@@ -165,11 +165,13 @@ class Follower:
 
 
 def substitute() -> None:
-    """Bind the names by which tests get a loop, a task, a future or a stream, as the setting has it."""
+    """Bind the names by which tests get a loop, a task, a stream or a lock, as the setting has it."""
     if setting.own_names:
         classes.substitute()
     if setting.own_streams:
         substitute_streams()
+    if setting.own_sync:
+        substitute_sync()
     if setting.own_loop:
         classes.teach_call_graphs()
         substitute_loops()
@@ -181,6 +183,20 @@ def substitute_streams() -> None:
     for name in asyncio.streams.__all__:
         for module in (asyncio, asyncio.streams):
             setattr(module, name, getattr(pinloop, name))
+
+
+SYNC = {
+    asyncio.locks: ("Event", "Lock", "Semaphore", "BoundedSemaphore"),
+    asyncio.queues: ("Queue", "PriorityQueue", "LifoQueue"),
+    asyncio.timeouts: ("Timeout", "timeout", "timeout_at"),
+}
+
+
+def substitute_sync() -> None:
+    for home, names in SYNC.items():
+        for name in names:
+            for module in (asyncio, home):
+                setattr(module, name, getattr(pinloop, name))
 
 
 def substitute_loops() -> None:

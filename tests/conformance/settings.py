@@ -41,6 +41,7 @@ class Setting:
     tasks: str  # what pinloop's loop makes: "pinloop" or "asyncio"
     modules: frozenset[str] | None = ABOUT_TASKS  # None: all
     own_streams: bool = False  # pinloop's streams are what they get by the names of asyncio's
+    own_sync: bool = False  # so are pinloop's queues, locks and timeouts
 
 
 DEFAULT = Setting("default", "", "", own_loop=True, own_names=False, tasks="pinloop", modules=None)
@@ -83,6 +84,17 @@ ALL = {
             tasks="pinloop",
             modules=frozenset({"test_streams"}),
             own_streams=True,
+        ),
+        Setting(
+            "sync",
+            "With `pinloop.Queue`, `Lock`, `timeout` & co. under asyncio's names",
+            "asyncio's queues, events, locks, semaphores and timeouts are pinloop's, on pinloop's loop. "
+            "`asyncio.Condition` and `Barrier` are made of them; so is `asyncio.wait_for` from 3.12 on.",
+            own_loop=True,
+            own_names=False,
+            tasks="pinloop",
+            modules=frozenset({"test_locks", "test_queues", "test_timeouts", "test_waitfor"}),
+            own_sync=True,
         ),
     )
 }

@@ -284,3 +284,30 @@ def test_a_module_that_meets_none_of_the_classes_fails(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "no test met a task or future of this setting's" in done.stdout
+
+
+@needs_cpython_tests
+def test_the_names_of_queues_locks_and_timeouts_lead_to_pinloops() -> None:
+    assert run_child("""
+        import asyncio
+        import child, settings
+        theirs = {name: getattr(asyncio, name) for names in child.SYNC.values() for name in names}
+        assert set(theirs) == {
+            *set(asyncio.locks.__all__) - {"Condition", "Barrier"},
+            *(name for name in asyncio.queues.__all__ if name.endswith("Queue")),
+            *asyncio.timeouts.__all__,
+        }
+        child.setting = settings.ALL["sync"]
+        child.substitute()
+        import pinloop
+        for name in theirs:
+            assert getattr(asyncio, name) is getattr(pinloop, name) is not theirs[name]
+        for home, names in child.SYNC.items():
+            assert all(getattr(home, name) is getattr(pinloop, name) for name in names)
+
+        async def main():
+            assert type(asyncio.Condition()._lock) is pinloop.Lock
+
+        asyncio.run(main())
+        print("ok")
+    """).endswith("ok\n")
