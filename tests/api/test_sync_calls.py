@@ -195,7 +195,7 @@ def test_awaited_by_two(wait: Wait, run: Run) -> None:
 def test_never_awaited(wait: Wait) -> None:
     call = wait.call()
     # Named as asyncio's: a PriorityQueue's get is its base's.
-    name = getattr(wait.subject, call.__name__).__qualname__
+    name = getattr(getattr(asyncio, type(wait.subject).__name__), call.__name__).__qualname__
     with pytest.warns(RuntimeWarning, match=rf"coroutine '{name}' was never awaited"):
         del call
 

@@ -1,6 +1,7 @@
 """timeout, timeout_at and Timeout, asyncio's and pinloop's, on both loops: they do the same."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import sys
@@ -147,9 +148,8 @@ def test_outside_a_task(sync: Any, run: Run) -> None:
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def callback() -> None:
-            entering = sync.timeout(LONG).__aenter__()
             try:
-                entering.send(None)
+                sync.timeout(LONG).__aenter__().__await__().send(None)
             except RuntimeError as error:
                 outcome.set_result(str(error))
 
@@ -190,21 +190,21 @@ def test_it_is_no_ordinary_context_manager(sync: Any, run: Run) -> None:
     run(main())
 
 
-def test_its_methods_return_coroutines(sync: Any, run: Run) -> None:
+def test_entered_and_left_by_hand(sync: Any, run: Run) -> None:
     async def main() -> None:
         timeout = sync.timeout(LONG)
-        entering = timeout.__aenter__()
-        assert asyncio.iscoroutine(entering)
-        assert await entering is timeout
-        leaving = timeout.__aexit__(None, None, None)
-        assert asyncio.iscoroutine(leaving)
-        assert not await leaving
-        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
-            await leaving
-        unused = sync.timeout(LONG)
-        with pytest.warns(RuntimeWarning, match=r"coroutine 'Timeout.__aenter__' was never awaited"):
-            unused.__aenter__()
-        assert repr(unused) == "<Timeout [created]>"
+        assert await timeout.__aenter__() is timeout
+        assert "active" in repr(timeout)
+        assert not await timeout.__aexit__(None, None, None)
+        assert repr(timeout) == "<Timeout [finished]>"
+        async with contextlib.AsyncExitStack() as stack:
+            timeout = await stack.enter_async_context(sync.timeout(LONG))
+            assert "active" in repr(timeout)
+        assert repr(timeout) == "<Timeout [finished]>"
+        with pytest.raises(TimeoutError):
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(sync.timeout(0))
+                await for_ever()
 
     run(main())
 
