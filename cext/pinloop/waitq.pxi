@@ -166,6 +166,7 @@ cdef class WaitCall(Call):
         self.future.result()          # raises if it was not the queue that ended it
         self.future = None
         self.queue.leave(self)
+        self.woken = False            # it may have to wait again
         self.resumed = True
         return self.owner.attempt(self)
 
