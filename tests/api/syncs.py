@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 import pinloop
 from tests.api.support import ON_PINLOOP, turns
 
-QueueShutDown: Any = getattr(asyncio, "QueueShutDown", None) or getattr(pinloop, "QueueShutDown", None)
+QueueShutDown = pinloop.QueueShutDown
 HAS_SHUTDOWN = hasattr(asyncio, "QueueShutDown")  # asyncio's queues can be shut down from 3.13 on
 
 
@@ -36,9 +38,7 @@ OURS = [
 ]
 
 
-def ways(*names: str) -> list[Way]:
-    """The ways in which a test that needs these names is run."""
-    return [each for each in (REFEREE, *OURS) if all(hasattr(each.module, name) for name in names)]
+WAYS = [REFEREE, *OURS]
 
 
 @dataclass
@@ -49,6 +49,12 @@ class Wait:
     call: Callable[[], Any]  # makes the coroutine
     release: Callable[[], object]
     result: Any = True
+
+
+def missing_in_ours(request: pytest.FixtureRequest, module: Any, what: str) -> None:
+    """The test fails with our classes, for they have not this; and says so once they do."""
+    if module is not asyncio:
+        request.applymarker(pytest.mark.xfail(reason=what, strict=True))
 
 
 def at_once(coroutine: Any) -> Any:
@@ -105,18 +111,18 @@ def queue_join(module: Any) -> Wait:
     return Wait(queue, queue.join, done, None)
 
 
-WAITS: dict[str, tuple[str, Callable[[Any], Wait]]] = {
-    "Event.wait": ("Event", event_wait),
-    "Lock.acquire": ("Lock", lock_acquire),
-    "Semaphore.acquire": ("Semaphore", semaphore_acquire),
-    "BoundedSemaphore.acquire": ("BoundedSemaphore", bounded_semaphore_acquire),
-    "Queue.get": ("Queue", queue_get),
-    "Queue.put": ("Queue", queue_put),
-    "Queue.join": ("Queue", queue_join),
-    "PriorityQueue.get": ("PriorityQueue", functools.partial(queue_get, kind="PriorityQueue")),
-    "LifoQueue.put": ("LifoQueue", functools.partial(queue_put, kind="LifoQueue")),
+WAITS: dict[str, Callable[[Any], Wait]] = {
+    "Event.wait": event_wait,
+    "Lock.acquire": lock_acquire,
+    "Semaphore.acquire": semaphore_acquire,
+    "BoundedSemaphore.acquire": bounded_semaphore_acquire,
+    "Queue.get": queue_get,
+    "Queue.put": queue_put,
+    "Queue.join": queue_join,
+    "PriorityQueue.get": functools.partial(queue_get, kind="PriorityQueue"),
+    "LifoQueue.put": functools.partial(queue_put, kind="LifoQueue"),
 }
-"""Each method that waits: its class, and what makes it wait."""
+"""Each method that waits, and what makes it wait."""
 
 
 def state(thing: Any) -> str:

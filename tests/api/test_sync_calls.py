@@ -14,17 +14,13 @@ from typing import Any
 import pytest
 
 from tests.api.support import turns
-from tests.api.syncs import WAITS, Wait, Way, at_once, ways
+from tests.api.syncs import WAITS, WAYS, Wait, Way, at_once
 from tests.conftest import Run
 
 # In debug mode each task and future has a traceback.
 MANY = 1000 if os.environ.get("PYTHONASYNCIODEBUG") else 10_000
 
-CASES = [
-    pytest.param((way, make), id=f"{name}-{way}")
-    for name, (kind, make) in WAITS.items()
-    for way in ways(kind)
-]
+CASES = [pytest.param((way, make), id=f"{name}-{way}") for name, make in WAITS.items() for way in WAYS]
 
 
 @pytest.fixture(params=CASES)

@@ -17,17 +17,6 @@ from hypothesis import strategies as st
 
 from tests.api.syncs import HAS_SHUTDOWN, OURS, Way
 
-NAMES = (
-    "Queue",
-    "PriorityQueue",
-    "LifoQueue",
-    "Event",
-    "Lock",
-    "Semaphore",
-    "BoundedSemaphore",
-    "timeout_at",
-)
-WAYS = [way for way in OURS if all(hasattr(way.module, name) for name in NAMES)]
 TASKS, TURNS = 5, 20
 
 # asyncio's semaphores of before 3.13 forget to wake one in cases that ours do not.
@@ -210,8 +199,7 @@ def trace(module: Any, way: Way, program: Any) -> list[Any]:
     return log
 
 
-@pytest.mark.skipif(not WAYS, reason="pinloop has not all of these classes yet")
-@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("way", OURS, ids=str)
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS)
 def test_a_program_does_what_it_does_with_asyncios_classes(way: Way, program: Any) -> None:

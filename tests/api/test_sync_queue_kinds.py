@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.api.support import turns
-from tests.api.syncs import HAS_SHUTDOWN, QueueShutDown, Way, at_once, start, ways
+from tests.api.syncs import HAS_SHUTDOWN, WAYS, QueueShutDown, Way, at_once, start
 from tests.conftest import Run
 
 
-@pytest.fixture(params=ways("Queue", "PriorityQueue", "LifoQueue"), ids=str)
+@pytest.fixture(params=WAYS, ids=str)
 def way(request: pytest.FixtureRequest) -> Way:
     way: Way = request.param
     return way

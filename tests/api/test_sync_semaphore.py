@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from tests.api.support import turns
-from tests.api.syncs import Way, at_once, entering, start, state, ways
+from tests.api.syncs import WAYS, Way, at_once, entering, start, state
 from tests.conftest import Run
 
 
-@pytest.fixture(params=ways("Semaphore", "BoundedSemaphore"), ids=str)
+@pytest.fixture(params=WAYS, ids=str)
 def way(request: pytest.FixtureRequest) -> Way:
     way: Way = request.param
     return way

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.api.support import answer, turns
-from tests.api.syncs import LONG, Way, current, for_ever, now, ways
+from tests.api.syncs import LONG, WAYS, Way, current, for_ever, missing_in_ours, now
 from tests.conftest import Run
 
 
-@pytest.fixture(params=ways("timeout", "timeout_at", "Timeout"), ids=str)
+@pytest.fixture(params=WAYS, ids=str)
 def way(request: pytest.FixtureRequest) -> Way:
     way: Way = request.param
     return way
@@ -135,6 +135,22 @@ def test_delays_of_all_kinds(sync: Any, run: Run) -> None:
     run(main())
 
 
+def test_a_deadline_that_is_no_number(sync: Any, run: Run) -> None:
+    if sync is asyncio:
+        pytest.skip("asyncio takes NaN, and never expires or at once")
+
+    async def main() -> None:
+        for make in (sync.timeout, sync.timeout_at, sync.Timeout):
+            with pytest.raises(ValueError, match="NaN"):
+                make(float("nan"))
+        async with sync.timeout(LONG) as timeout:
+            with pytest.raises(ValueError, match="NaN"):
+                timeout.reschedule(float("nan"))
+            assert timeout.when() < float("inf")
+
+    run(main())
+
+
 def test_without_a_running_loop(sync: Any) -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         sync.timeout(1)
@@ -149,7 +165,7 @@ def test_outside_a_task(sync: Any, run: Run) -> None:
 
         def callback() -> None:
             try:
-                sync.timeout(LONG).__aenter__().__await__().send(None)
+                next(sync.timeout(LONG).__aenter__().__await__())
             except RuntimeError as error:
                 outcome.set_result(str(error))
 
@@ -174,7 +190,9 @@ def test_entered_twice(sync: Any, run: Run) -> None:
     run(main())
 
 
-def test_left_before_it_is_entered(sync: Any, run: Run) -> None:
+def test_left_before_it_is_entered(sync: Any, run: Run, request: pytest.FixtureRequest) -> None:
+    missing_in_ours(request, sync, "a timeout that was not entered can be left")
+
     async def main() -> None:
         with pytest.raises((AssertionError, RuntimeError)):
             await sync.timeout(LONG).__aexit__(None, None, None)
@@ -252,9 +270,20 @@ def test_rescheduled(sync: Any, run: Run) -> None:
                 await for_ever()
         with pytest.raises(TimeoutError):
             async with sync.timeout(LONG) as timeout:
-                timeout.reschedule(when=0)
+                timeout.reschedule(0)
                 timeout.reschedule(now() + 0.001)
                 await for_ever()
+
+    run(main())
+
+
+def test_rescheduled_by_keyword(sync: Any, run: Run, request: pytest.FixtureRequest) -> None:
+    missing_in_ours(request, sync, "the argument of reschedule is positional only")
+
+    async def main() -> None:
+        async with sync.timeout(LONG) as timeout:
+            timeout.reschedule(when=None)
+            assert timeout.when() is None
 
     run(main())
 
@@ -309,7 +338,9 @@ def test_when_it_cannot_be_rescheduled(sync: Any, run: Run) -> None:
 # -------------------------------------------------------------------------- what it leaves --
 
 
-def test_a_subclass(sync: Any, run: Run) -> None:
+def test_a_subclass(sync: Any, run: Run, request: pytest.FixtureRequest) -> None:
+    missing_in_ours(request, sync, "Timeout is final, as asyncio's is to type checkers")
+
     class Named(sync.Timeout):  # type: ignore[misc]
         def __init__(self, when: float, name: str) -> None:
             super().__init__(when)
@@ -347,14 +378,24 @@ def test_a_thousand_leave_nothing(sync: Any, ends: str, run: Run) -> None:
     run(main())
 
 
+def test_attributes_and_weak_references(sync: Any, request: pytest.FixtureRequest) -> None:
+    missing_in_ours(request, sync, "a Timeout has no attributes but its own, and no weak references")
+    timeout = sync.timeout_at(LONG)
+    timeout.name = "name"
+    assert weakref.ref(timeout)() is timeout
+    assert timeout.name == "name"
+
+
 def test_it_does_not_keep_its_block_alive(sync: Any, run: Run) -> None:
     class Token:
         pass
 
     async def main() -> None:
+        kept = []
+
         async def limited(token: Token) -> None:
             async with sync.timeout(LONG) as timeout:
-                timeout.token = token
+                kept.append(timeout)
                 await turns(2)
 
         token = Token()
@@ -363,6 +404,7 @@ def test_it_does_not_keep_its_block_alive(sync: Any, run: Run) -> None:
         del token
         gc.collect()
         assert gone() is None
+        assert not kept[0].expired()
 
     run(main())
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from tests.api.support import turns
-from tests.api.syncs import LONG, Way, current, for_ever, ways
+from tests.api.syncs import LONG, WAYS, Way, current, for_ever
 from tests.conftest import Run
 
 MARKS_ERRORS = hasattr(asyncio.Timeout, "_insert_timeout_error")  # 3.14, and late 3.13s
 
 
-@pytest.fixture(params=ways("timeout", "timeout_at", "Timeout"), ids=str)
+@pytest.fixture(params=WAYS, ids=str)
 def way(request: pytest.FixtureRequest) -> Way:
     way: Way = request.param
     return way
