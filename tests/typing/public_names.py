@@ -1,6 +1,7 @@
 """What a type checker makes of a program that uses pinloop: `make mypy` reads this file, nothing runs it."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, assert_type
 
@@ -46,6 +47,51 @@ async def streams() -> None:
     assert_type(await pinloop.start_server(handle, "127.0.0.1", 0), asyncio.AbstractServer)
     pinloop.install(streams=True)
     pinloop.install(streams="yes")  # type: ignore[arg-type]
+
+
+async def queues() -> None:
+    queue: pinloop.Queue[int] = pinloop.Queue(16)
+    assert_type(await queue.get(), int)
+    assert_type(queue.get_nowait(), int)
+    assert_type(await queue.put(1), None)
+    assert_type(await queue.join(), None)
+    assert_type(asyncio.create_task(queue.get()), asyncio.Task[int])
+    assert_type((queue.maxsize, queue.qsize(), queue.empty(), queue.full()), tuple[int, int, bool, bool])
+    assert_type(queue.shutdown(immediate=True), None)
+    of_asyncio: asyncio.Queue[int] = queue
+    of_asyncio = pinloop.PriorityQueue[int](maxsize=3)
+    of_asyncio = pinloop.LifoQueue[int]()
+    assert_type(await of_asyncio.get(), int)
+    await queue.put("text")  # type: ignore[arg-type]
+    queue.put_nowait(b"bytes")  # type: ignore[arg-type]
+    pinloop.Queue("many")  # type: ignore[arg-type]
+    with contextlib.suppress(pinloop.QueueShutDown):
+        queue.put_nowait(1)
+
+
+async def locks() -> None:
+    lock, event, semaphore = pinloop.Lock(), pinloop.Event(), pinloop.BoundedSemaphore(3)
+    async with lock as nothing, semaphore:
+        assert_type(nothing, None)
+    assert_type(lock.locked(), bool)
+    assert_type(lock.release(), None)
+    assert_type(asyncio.create_task(semaphore.acquire()).done(), bool)
+    event.set()
+    assert_type(event.is_set(), bool)
+    of_asyncio: tuple[asyncio.Lock, asyncio.Event, asyncio.Semaphore] = lock, event, semaphore
+    asyncio.Condition(of_asyncio[0])
+    pinloop.Semaphore("many")  # type: ignore[arg-type]
+
+
+async def timeouts() -> None:
+    async with pinloop.timeout(1.5) as timeout:
+        assert_type(timeout, pinloop.Timeout)
+        timeout.reschedule(None)
+    async with pinloop.timeout_at(10) as timeout:
+        assert_type(timeout.when(), float | None)
+    assert_type(timeout.expired(), bool)
+    pinloop.timeout("soon")  # type: ignore[arg-type]
+    pinloop.timeout()  # type: ignore[call-arg]
 
 
 def wrong_ways_in() -> None:
