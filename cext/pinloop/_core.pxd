@@ -253,6 +253,7 @@ include "model_task.pxi"
 
 # ------------------------------------------------ what stands on the reactor --
 
+include "model_call.pxi"
 include "model_sockets.pxi"
 include "model_stream.pxi"
 include "model_tls.pxi"

@@ -46,12 +46,12 @@ include "pipe.pxi"           # pipes, one direction each
 include "pipe_read.pxi"
 include "pipe_write.pxi"
 include "process.pxi"        # the exit of child processes
+include "call.pxi"           # what native methods return to be awaited
 include "sockwatch.pxi"      # the registration that sock_* calls share
 include "sockcall_io.pxi"     # the system calls behind sock_recv & co.
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
 include "loop_calls.pxi"     # call_soon and its kin
-include "call.pxi"           # what native methods return to be awaited
 include "waitq.pxi"          # how tasks wait for one another's doings
 include "sync.pxi"           # Event, Lock, Semaphore
 include "queue.pxi"

@@ -4,6 +4,9 @@
 # for.  What need not wait is handed over without a frame, a future or a turn of the loop; what
 # must, makes the task wait for one future.
 
+cdef object WOULD_BLOCK = object()    # instead of a result
+
+
 cdef class Call:
     """To be awaited once.  A coroutine in all but its type."""
 

@@ -45,18 +45,10 @@ cdef enum SocketOperation:
     SOCK_SENDFILE
 
 
-cdef enum CallState:
-    CALL_NEW                     # made, not awaited yet: nothing has happened
-    CALL_RUNNING
-    CALL_WAITING
-    CALL_DONE
-
-
 @cython.final
-cdef class SocketCall:
+cdef class SocketCall(Call):
     """What a sock_* method returns: one system call, repeated until it does not block."""
     cdef SocketOperation operation
-    cdef CallState state
     cdef uint32_t direction      # EV_READ or EV_WRITE
     cdef bint woken              # its future was completed
     cdef bint native             # a plain socket.socket, whose fd we may use ourselves
@@ -68,15 +60,11 @@ cdef class SocketCall:
     cdef object sock
     cdef object argument         # as given: size, buffer or data
     cdef object extra            # as given: size of SOCK_RECVFROM_INTO, address of SOCK_SENDTO
-    cdef object future           # the task waits for it
     cdef SocketWatcher watcher   # in whose queue it is, or None
     cdef SocketCall next         # in that queue
 
-    cdef int advance(self, PyObject** result) except -1
-    cdef object proceed(self)
-    cdef int begin(self) except -1
+    cdef int check(self) except -1
     cdef object attempt(self, int fd, SocketWatcher watcher)
+    cdef object go_on(self, bint untried)
     cdef int wait(self, int fd) except -1
     cdef int wake(self) except -1
-    cdef int finish(self) except -1
-    cdef int refuse_state(self) except -1

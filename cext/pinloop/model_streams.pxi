@@ -72,10 +72,9 @@ cdef enum StreamOperation:
 
 
 @cython.final
-cdef class StreamCall:
+cdef class StreamCall(Call):
     """What a method of a stream returns that may have to wait: a coroutine in all but its type."""
     cdef StreamOperation operation
-    cdef CallState state
     cdef StreamReader reader     # None: of STREAM_DRAIN
     cdef StreamWriter writer     # of STREAM_DRAIN, else None
     cdef object argument         # as given: a size or separators
@@ -83,14 +82,9 @@ cdef class StreamCall:
     cdef Py_ssize_t size         # of argument
     cdef Py_ssize_t offset       # so far from the buffer's start there is no separator
     cdef list blocks             # what STREAM_READ_ALL has read
-    cdef object future           # the task waits for it
 
-    cdef int advance(self, PyObject** result) except -1
-    cdef int finish(self) except -1
-    cdef int refuse_state(self) except -1
     cdef int resumed(self) except -1
-    cdef object begin(self)
-    cdef object proceed(self)
+    cdef object go_on(self)
     cdef object read(self)
     cdef object read_all(self)
     cdef object read_exactly(self)

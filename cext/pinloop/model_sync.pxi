@@ -1,20 +1,4 @@
-# The data model, continued from _core.pxd: what native methods return to be awaited, and what tasks wait
-# for that is neither a future nor the kernel: queues, locks, events.
-
-cdef class Call:
-    """A coroutine in all but its type, which does its work without a frame."""
-    cdef CallState state
-    cdef object future           # the task waits for it, while the state is CALL_WAITING
-
-    cdef object begin(self)
-    cdef object proceed(self)
-    cdef int finish(self) except -1
-    cdef str qualified_name(self)
-    @cython.final
-    cdef int advance(self, PyObject** result) except -1
-    @cython.final
-    cdef int refuse_state(self) except -1
-
+# The data model, continued from _core.pxd: what tasks wait for that is neither a future nor the kernel.
 
 cdef class WaitQueue:
     """Calls that wait, in the order in which they came; a woken one stands there until it goes on."""

@@ -7,8 +7,6 @@
 # A plain socket.socket is used by its fd, never blocking; anything else, and what needs an
 # address, by its own methods.
 
-cdef object NO_FUTURE = None
-
 cdef tuple OPERATION_NAMES = (
     "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_accept",
     "sock_sendall", "sock_sendto", "sock_connect", "sock_sendfile",
@@ -16,133 +14,37 @@ cdef tuple OPERATION_NAMES = (
 
 
 @cython.final
-@cython.freelist(64)
-cdef class SocketCall:
-    """A call of a sock_* method, to be awaited once.  A coroutine in all but its type."""
-
-    def __cinit__(self):
-        self.state = CALL_DONE        # until make_call fills it
+cdef class SocketCall(Call):
+    """A call of a sock_* method."""
 
     def __dealloc__(self):
-        if self.state == CALL_NEW:
-            warnings.warn(f"coroutine {qualified_name(self)!r} was never awaited", RuntimeWarning)
-
-    # ----------------------------------------------- what makes it a coroutine --
-
-    def __await__(self):
-        if self.state != CALL_NEW:
-            self.refuse_state()
-        return self
-
-    def __next__(self):
-        cdef PyObject* result
-        cdef int outcome = self.advance(&result)
-        value = <object>result
-        Py_DECREF(value)
-        if outcome == PYGEN_NEXT:
-            return value
-        raise StopIteration(value)
-
-    def send(self, value):
-        """Go on; a future to wait for, or StopIteration with the result."""
-        if value is not None and self.state == CALL_NEW:
-            raise TypeError("can't send non-None value to a just-started coroutine")
-        return self.__next__()
-
-    def throw(self, typ, val=None, tb=None):
-        """Give up what it waits for, and raise the exception."""
-        if self.state == CALL_RUNNING:
-            self.refuse_state()
-        self.finish()
-        if val is None:
-            val = typ() if isinstance(typ, type) else typ
-        elif not isinstance(val, BaseException):
-            val = typ(val)
-        raise val if tb is None else val.with_traceback(tb)
-
-    def close(self):
-        """Give up what it waits for."""
-        if self.state == CALL_RUNNING:
-            self.refuse_state()
-        self.finish()
-
-    @property
-    def __name__(self):
-        return OPERATION_NAMES[<int>self.operation]
-
-    @property
-    def __qualname__(self):
-        return qualified_name(self)
+        warn_unawaited(self)
 
     @property
     def bytes_sent(self):
         """Of sock_sendall or sock_sendfile, so far."""
         return self.sent
 
-    @property
-    def cr_await(self):
-        return self.future
-
-    @property
-    def cr_running(self):
-        return self.state == CALL_RUNNING
-
-    @property
-    def cr_suspended(self):
-        return self.state == CALL_WAITING
-
-    @property
-    def cr_frame(self):
-        return None
-
-    @property
-    def cr_code(self):
-        return None
-
-    @property
-    def cr_origin(self):
-        return None
-
-    def __repr__(self):
-        return f"<coroutine object {qualified_name(self)} at {<size_t><PyObject*>self:#x}>"
+    cdef str qualified_name(self):
+        return f"Loop.{OPERATION_NAMES[<int>self.operation]}"
 
     # -------------------------------------------------------------- its course --
 
-    cdef int advance(self, PyObject** result) except -1:
-        """Make or repeat the system call; `result` is its result, with PYGEN_NEXT a future to wait for."""
-        cdef object outcome
-        result[0] = NULL
-        if self.state == CALL_RUNNING or self.state == CALL_DONE:
-            self.refuse_state()
-        try:
-            outcome = self.proceed()
-        except BaseException:
-            self.finish()
-            raise
-        if self.state == CALL_WAITING:
-            outcome = self.future
-            Py_INCREF(outcome)
-            result[0] = <PyObject*>outcome
-            return PYGEN_NEXT
-        self.finish()
-        Py_INCREF(outcome)
-        result[0] = <PyObject*>outcome
-        return PYGEN_RETURN
-
-    cdef object proceed(self):
-        """The result; or None, with the state CALL_WAITING, where it would block."""
-        cdef SocketWatcher watcher
-        cdef object outcome
-        cdef int fd
+    cdef object begin(self):
+        self.check()
         # A connect is done when the loop has polled since: a server in the same loop has accepted it by then,
         # as programs that are both its ends are used to.
-        cdef bint untried = self.operation == SOCK_CONNECTED and self.state == CALL_NEW
-        if self.state == CALL_NEW:
-            self.begin()
-        self.state = CALL_RUNNING
+        return self.go_on(self.operation == SOCK_CONNECTED)
+
+    cdef object proceed(self):
         self.future = None
-        fd = fileno_of(self)
-        watcher = self.watcher
+        return self.go_on(False)
+
+    cdef object go_on(self, bint untried):
+        """Make or repeat the system call; its result, or WOULD_BLOCK."""
+        cdef object outcome
+        cdef int fd = fileno_of(self)
+        cdef SocketWatcher watcher = self.watcher
         if watcher is not None and (fd < 0 or watcher.fd != fd):
             watcher.leave(self)    # closed meanwhile, or the number went to another
             watcher = None
@@ -155,12 +57,11 @@ cdef class SocketCall:
             if watcher is not None:
                 watcher.ready &= ~self.direction
         self.wait(fd)
-        return None
+        return WOULD_BLOCK
 
-    cdef int begin(self) except -1:
+    cdef int check(self) except -1:
         """The checks, made when it is first awaited, as in a coroutine's body."""
         cdef Loop loop = self.loop
-        self.state = CALL_RUNNING
         if loop.closed or loop.fork_depth != pl_fork_depth:
             loop._check_closed()
         self.native = type(self.sock) is SocketType
@@ -187,9 +88,7 @@ cdef class SocketCall:
         if self.operation == SOCK_SENDFILE:
             watcher.listen_anew()
         self.future = make_future(self.loop)
-        self.future._asyncio_future_blocking = True
         self.woken = False
-        self.state = CALL_WAITING
         return 0
 
     cdef int wake(self) except -1:
@@ -212,13 +111,6 @@ cdef class SocketCall:
         self.future = None
         self.sock = self.argument = self.extra = None
         return 0
-
-    cdef int refuse_state(self) except -1:
-        if self.state == CALL_RUNNING:
-            raise ValueError("coroutine already executing")
-        if self.state == CALL_WAITING:
-            raise RuntimeError("coroutine is being awaited already")
-        raise RuntimeError("cannot reuse already awaited coroutine")
 
     # ---------------------------------------------------------- the system calls --
 
@@ -244,10 +136,6 @@ cdef class SocketCall:
         return try_connected(fd)
 
 
-cdef str qualified_name(SocketCall call):
-    return f"Loop.{OPERATION_NAMES[<int>call.operation]}"
-
-
 cdef SocketCall make_call(SocketCalls loop, SocketOperation operation, object sock, object argument,
                           object extra):
     cdef SocketCall call = SocketCall.__new__(SocketCall)
@@ -259,13 +147,6 @@ cdef SocketCall make_call(SocketCalls loop, SocketOperation operation, object so
     call.extra = extra
     call.state = CALL_NEW
     return call
-
-
-cdef int resume_socket_call(PyObject* self, PyObject* value, PyObject** result) except -1:
-    """am_send: what a task and an `await` call; it spares the StopIteration of a result."""
-    if <object>value is not None and (<SocketCall>self).state == CALL_NEW:
-        raise TypeError("can't send non-None value to a just-started coroutine")
-    return (<SocketCall>self).advance(result)
 
 
 cdef class SocketCalls(Reactor):

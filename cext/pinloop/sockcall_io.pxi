@@ -2,7 +2,6 @@
 
 cdef object SocketType = _socket.socket
 cdef object socket_fileno = _socket.socket.fileno
-cdef object WOULD_BLOCK = object()
 
 
 cdef int fileno_of(SocketCall call) except? -1:

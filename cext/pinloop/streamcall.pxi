@@ -1,7 +1,6 @@
 # What `StreamReader.read` & co. and `StreamWriter.drain` return.
 #
-# A coroutine in all but its type, as a SocketCall is: what is there already is handed over
-# without a frame, a future or a turn of the loop. Where it must wait, the task gets one future.
+# What is there already is handed over at once; where a call must wait, the task gets one future.
 
 cdef tuple STREAM_OPERATION_NAMES = (
     "StreamReader.read", "StreamReader.read", "StreamReader.readexactly", "StreamReader.readuntil",
@@ -10,124 +9,14 @@ cdef tuple STREAM_OPERATION_NAMES = (
 
 
 @cython.final
-@cython.freelist(64)
-cdef class StreamCall:
-    """A call of a stream's method, to be awaited once.  A coroutine in all but its type."""
-
-    def __cinit__(self):
-        self.state = CALL_DONE        # until make_stream_call fills it
+cdef class StreamCall(Call):
+    """A call of a stream's method."""
 
     def __dealloc__(self):
-        if self.state == CALL_NEW:
-            warnings.warn(f"coroutine {self.__qualname__!r} was never awaited", RuntimeWarning)
+        warn_unawaited(self)
 
-    def __await__(self):
-        if self.state != CALL_NEW:
-            self.refuse_state()
-        return self
-
-    def __next__(self):
-        cdef PyObject* result
-        cdef int outcome = self.advance(&result)
-        value = <object>result
-        Py_DECREF(value)
-        if outcome == PYGEN_NEXT:
-            return value
-        raise StopIteration(value)
-
-    def send(self, value):
-        """Go on; a future to wait for, or StopIteration with the result."""
-        if value is not None and self.state == CALL_NEW:
-            raise TypeError("can't send non-None value to a just-started coroutine")
-        return self.__next__()
-
-    def throw(self, typ, val=None, tb=None):
-        """Give up what it waits for, and raise the exception."""
-        if self.state == CALL_RUNNING:
-            self.refuse_state()
-        self.finish()
-        if val is None:
-            val = typ() if isinstance(typ, type) else typ
-        elif not isinstance(val, BaseException):
-            val = typ(val)
-        raise val if tb is None else val.with_traceback(tb)
-
-    def close(self):
-        """Give up what it waits for."""
-        if self.state == CALL_RUNNING:
-            self.refuse_state()
-        self.finish()
-
-    @property
-    def __name__(self):
-        return self.__qualname__.rpartition(".")[2]
-
-    @property
-    def __qualname__(self):
+    cdef str qualified_name(self):
         return STREAM_OPERATION_NAMES[<int>self.operation]
-
-    @property
-    def cr_await(self):
-        return self.future
-
-    @property
-    def cr_running(self):
-        return self.state == CALL_RUNNING
-
-    @property
-    def cr_suspended(self):
-        return self.state == CALL_WAITING
-
-    @property
-    def cr_frame(self):
-        return None
-
-    @property
-    def cr_code(self):
-        return None
-
-    @property
-    def cr_origin(self):
-        return None
-
-    def __repr__(self):
-        return f"<coroutine object {self.__qualname__} at {<size_t><PyObject*>self:#x}>"
-
-    # -------------------------------------------------------------- its course --
-
-    cdef int advance(self, PyObject** result) except -1:
-        """Begin or go on; `result` is the outcome, with PYGEN_NEXT what to wait for."""
-        cdef object outcome
-        cdef CallState before = self.state
-        result[0] = NULL
-        if before == CALL_RUNNING or before == CALL_DONE:
-            self.refuse_state()
-        self.state = CALL_RUNNING
-        if self.reader is not None and self.reader.exposed is not None:
-            self.reader.absorb()
-        try:
-            if before == CALL_NEW:
-                outcome = self.begin()
-            else:
-                self.resumed()
-                outcome = self.proceed()
-        except BaseException:
-            self.finish()
-            raise
-        if outcome is WOULD_BLOCK:
-            self.state = CALL_WAITING
-            outcome = self.future      # None: of asyncio.sleep(0)
-            if type(outcome) is Future:
-                (<Future>outcome).blocking = True
-            elif outcome is not None:
-                outcome._asyncio_future_blocking = True
-            Py_INCREF(outcome)
-            result[0] = <PyObject*>outcome
-            return PYGEN_NEXT
-        self.finish()
-        Py_INCREF(outcome)
-        result[0] = <PyObject*>outcome
-        return PYGEN_RETURN
 
     cdef int resumed(self) except -1:
         """It may go on: with what its future says, as an `await` of that would."""
@@ -157,15 +46,10 @@ cdef class StreamCall:
         self.argument = None
         return 0
 
-    cdef int refuse_state(self) except -1:
-        if self.state == CALL_RUNNING:
-            raise ValueError("coroutine already executing")
-        if self.state == CALL_WAITING:
-            raise RuntimeError("coroutine is being awaited already")
-        raise RuntimeError("cannot reuse already awaited coroutine")
-
     cdef object begin(self):
         """The checks, made when it is first awaited as in a coroutine's body, and a first try."""
+        if self.reader is not None and self.reader.exposed is not None:
+            self.reader.absorb()
         if self.operation == STREAM_DRAIN:
             return self.begin_drain()
         if self.operation == STREAM_READ or self.operation == STREAM_READEXACTLY:
@@ -182,9 +66,15 @@ cdef class StreamCall:
         if self.size < 0:
             self.operation = STREAM_READ_ALL
             self.blocks = []
-        return self.proceed()
+        return self.go_on()
 
     cdef object proceed(self):
+        if self.reader is not None and self.reader.exposed is not None:
+            self.reader.absorb()
+        self.resumed()
+        return self.go_on()
+
+    cdef object go_on(self):
         """The result, or WOULD_BLOCK."""
         if self.operation == STREAM_READ:
             return self.read()
@@ -361,13 +251,6 @@ cdef StreamCall make_stream_call(StreamOperation operation, StreamReader reader,
     return call
 
 
-cdef int resume_stream_call(PyObject* self, PyObject* value, PyObject** result) except -1:
-    """am_send: what a task and, from 3.15 on, an `await` call."""
-    if <object>value is not None and (<StreamCall>self).state == CALL_NEW:
-        raise TypeError("can't send non-None value to a just-started coroutine")
-    return (<StreamCall>self).advance(result)
-
-
 cdef PyObject* step_stream_call(PyObject* self) except? NULL:
     """tp_iternext: what an `await` calls before 3.15."""
     cdef PyObject* result
@@ -389,11 +272,3 @@ cdef int stop_by_spare(Loop loop, PyObject* result) except -1:
         loop.spare_stop = StopIteration()
     pl_stop_iteration_by(<PyObject*>loop.spare_stop, result)
     return 0
-
-
-cdef PyObject* await_stream_call(PyObject* self) except NULL:
-    """am_await."""
-    if (<StreamCall>self).state != CALL_NEW:
-        (<StreamCall>self).refuse_state()
-    Py_INCREF(<object>self)
-    return self

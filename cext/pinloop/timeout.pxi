@@ -128,6 +128,28 @@ cdef class TimeoutEntry:
         raise StopIteration(self.entered)
 
 
+cdef PyObject* await_entry(PyObject* self) except NULL:
+    """am_await."""
+    Py_INCREF(<object>self)
+    return self
+
+
+cdef int send_entry(PyObject* self, PyObject* value, PyObject** result) except -1:
+    """am_send."""
+    cdef Timeout entered = (<TimeoutEntry>self).entered
+    entered.enter()
+    Py_INCREF(entered)
+    result[0] = <PyObject*>entered
+    return PYGEN_RETURN
+
+
+cdef PyObject* step_entry(PyObject* self) except? NULL:
+    """tp_iternext."""
+    (<TimeoutEntry>self).entered.enter()
+    pl_stop_iteration(<PyObject*>(<TimeoutEntry>self).entered)
+    return NULL
+
+
 cdef object expire_timeout(PyObject* self, PyObject* timeout):
     """Its time is up."""
     cdef Timeout expiring = <Timeout>timeout

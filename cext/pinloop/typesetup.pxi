@@ -134,12 +134,11 @@ for _type in (
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)
 
-pl_set_am_send(<PyTypeObject*>SocketCall, <void*>resume_socket_call)
-pl_set_awaitable(
-    <PyTypeObject*>StreamCall, <void*>await_stream_call, <void*>step_stream_call, <void*>resume_stream_call)
-
-for _type in (Call, WaitCall):
+for _type in (Call, SocketCall, WaitCall):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>await_call, <void*>step_call, <void*>resume_call)
+pl_set_awaitable(<PyTypeObject*>StreamCall, <void*>await_call, <void*>step_stream_call, <void*>resume_call)
+pl_set_awaitable(
+    <PyTypeObject*>TimeoutEntry, <void*>await_entry, <void*>step_entry, <void*>send_entry)
 pl_set_awaitable(<PyTypeObject*>Done, <void*>await_done, <void*>step_done, <void*>send_done)
 
 # Fourth, attributes that users set.  They are in a dict made at the first of them: Cython's own `__dict__`

@@ -700,21 +700,23 @@ def send_file(transport: StreamTransport, file: int, offset: int, count: int | N
 
 # ------------------------------------------------------------- sock_* calls --
 
-@final
-class SocketCall:
-    """A call of a sock_* method, to be awaited once.  A coroutine in all but its type."""
+@disjoint_base
+class Call:
+    """To be awaited once.  A coroutine in all but its type."""
 
-    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
-    def send(self, value: Any) -> Any:
-        """Go on; a future to wait for, or StopIteration with the result."""
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+    def send(self, value: Any, /) -> Any:
+        """Go on; what to wait for, or StopIteration with the result."""
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         """Give up what it waits for, and raise the exception."""
     def close(self) -> None:
         """Give up what it waits for."""
     @property
-    def bytes_sent(self) -> int:
-        """Of sock_sendall or sock_sendfile, so far."""
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
     @property
     def cr_await(self) -> Any: ...
     @property
@@ -727,6 +729,15 @@ class SocketCall:
     def cr_code(self) -> None: ...
     @property
     def cr_origin(self) -> None: ...
+
+@final
+@disjoint_base
+class SocketCall(Call):
+    """A call of a sock_* method."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Of sock_sendall or sock_sendfile, so far."""
 
 def refuse_tls_socket(sock: object) -> None:
     """Raise TypeError for an ssl.SSLSocket: its bytes are not those that go over the wire."""
@@ -1050,63 +1061,8 @@ class StreamWriter:
 
 @final
 @disjoint_base
-class StreamCall:
-    """A call of a stream's method, to be awaited once.  A coroutine in all but its type."""
-
-    def __await__(self) -> Generator[Any, None, Any]: ...
-    def __next__(self) -> Any: ...
-    def send(self, value: Any, /) -> Any:
-        """Go on; a future to wait for, or StopIteration with the result."""
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        """Give up what it waits for, and raise the exception."""
-    def close(self) -> None:
-        """Give up what it waits for."""
-    @property
-    def __name__(self) -> str: ...
-    @property
-    def __qualname__(self) -> str: ...
-    @property
-    def cr_await(self) -> Any: ...
-    @property
-    def cr_running(self) -> bool: ...
-    @property
-    def cr_suspended(self) -> bool: ...
-    @property
-    def cr_frame(self) -> None: ...
-    @property
-    def cr_code(self) -> None: ...
-    @property
-    def cr_origin(self) -> None: ...
-
-@disjoint_base
-class Call:
-    """To be awaited once.  A coroutine in all but its type."""
-
-    def __await__(self) -> Generator[Any, None, Any]: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Any: ...
-    def send(self, value: Any, /) -> Any:
-        """Go on; what to wait for, or StopIteration with the result."""
-    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
-        """Give up what it waits for, and raise the exception."""
-    def close(self) -> None:
-        """Give up what it waits for."""
-    @property
-    def __name__(self) -> str: ...
-    @property
-    def __qualname__(self) -> str: ...
-    @property
-    def cr_await(self) -> Any: ...
-    @property
-    def cr_running(self) -> bool: ...
-    @property
-    def cr_suspended(self) -> bool: ...
-    @property
-    def cr_frame(self) -> None: ...
-    @property
-    def cr_code(self) -> None: ...
-    @property
-    def cr_origin(self) -> None: ...
+class StreamCall(Call):
+    """A call of a stream's method."""
 
 @final
 @disjoint_base
