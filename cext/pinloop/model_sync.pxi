@@ -49,6 +49,7 @@ cdef class Flag(Waitable):
 
 
 cdef class Lock(Waitable):
+    cdef bint acquires_otherwise  # a subclass has an `acquire` of its own
     cdef bint taken
     cdef WaitQueue waiters
 
@@ -57,6 +58,7 @@ cdef class Lock(Waitable):
 
 
 cdef class Semaphore(Waitable):
+    cdef bint acquires_otherwise  # a subclass has an `acquire` of its own
     cdef object value            # permits to be had; any number
     cdef object bound            # of a BoundedSemaphore: it never holds more; else None
     cdef WaitQueue waiters
@@ -96,7 +98,6 @@ cdef class Queue(Waitable):
     cdef object remove(self)
 
 
-@cython.final
 cdef class Timeout:
     cdef int state               # a TimeoutState
     cdef bint due_at_once        # made for no time at all
@@ -105,6 +106,8 @@ cdef class Timeout:
     cdef object task
     cdef object cancelling       # how often the task had been cancelled then
     cdef object handle           # of the timer, while it is armed; else None
+    cdef PyObject* attributes    # the dict of those that users set, made at the first
+    cdef object __weakref__
 
     cdef int enter(self) except -1
     cdef int arm(self, bint at_once) except -1

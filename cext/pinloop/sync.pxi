@@ -1,5 +1,8 @@
 # Event, Lock and Semaphore: asyncio's in all that user code can see, on the wait queue.
 
+cdef object AsyncioLock = asyncio.Lock
+cdef object AsyncioSemaphore = asyncio.Semaphore
+
 cdef enum:
     ACQUIRE                  # operations of Lock and Semaphore
     ENTER                    # acquire, of `async with`: its result is None
@@ -57,6 +60,7 @@ cdef class Lock(Waitable):
 
     def __cinit__(self):
         self.waiters = WaitQueue.__new__(WaitQueue)
+        self.acquires_otherwise = type(self).acquire is not PlainLock.acquire
 
     def locked(self):
         """Whether somebody holds it."""
@@ -77,6 +81,8 @@ cdef class Lock(Waitable):
         self.hand_over()
 
     def __aenter__(self):
+        if self.acquires_otherwise:
+            return AsyncioLock.__aenter__(self)
         return self.call(ENTER, None)
 
     def __aexit__(self, *exc_info):
@@ -122,6 +128,7 @@ cdef class Semaphore(Waitable):
 
     def __cinit__(self):
         self.waiters = WaitQueue.__new__(WaitQueue)
+        self.acquires_otherwise = type(self).acquire is not PlainSemaphore.acquire
 
     def __init__(self, value=1):
         if value < 0:
@@ -147,6 +154,8 @@ cdef class Semaphore(Waitable):
         self.hand_on()
 
     def __aenter__(self):
+        if self.acquires_otherwise:
+            return AsyncioSemaphore.__aenter__(self)
         return self.call(ENTER, None)
 
     def __aexit__(self, *exc_info):
@@ -204,6 +213,10 @@ cdef class BoundedSemaphore(Semaphore):
     def __init__(self, value=1):
         Semaphore.__init__(self, value)
         self.bound = value
+
+
+cdef object PlainLock = Lock
+cdef object PlainSemaphore = Semaphore
 
 
 cdef str described(Waitable waitable, str state, WaitQueue waiters):

@@ -14,7 +14,6 @@ cdef object current_task = asyncio.current_task
 cdef object get_running_loop = asyncio.get_running_loop
 
 
-@cython.final
 @cython.freelist(16)
 cdef class Timeout:
     """An asynchronous context manager that cancels what runs in it when its time is up; made by `timeout`."""
@@ -24,11 +23,14 @@ cdef class Timeout:
             check_deadline(when)
         self.deadline = when
 
+    def __dealloc__(self):
+        Py_CLEAR(self.attributes)
+
     def when(self):
         """The time at which it expires, in seconds on the loop's clock; None: never."""
         return self.deadline
 
-    def reschedule(self, when, /):
+    def reschedule(self, when):
         """Have it expire at `when` on the loop's clock; None: never.
 
         Raises RuntimeError unless it was entered, or once it has expired or was left.
@@ -54,10 +56,12 @@ cdef class Timeout:
         return entry
 
     def __aexit__(self, exc_type, exc_val, exc_tb):
+        if self.state != TIMEOUT_ENTERED and self.state != TIMEOUT_EXPIRING:
+            raise RuntimeError(f"Cannot leave a {TIMEOUT_STATES[<int>self.state]} Timeout")
         self.disarm()
         if self.state == TIMEOUT_ENTERED:
             self.state = TIMEOUT_EXITED
-        elif self.state == TIMEOUT_EXPIRING:
+        else:
             self.state = TIMEOUT_EXPIRED
             # Cancelled by nobody else meanwhile: the CancelledError is this timeout's.
             if self.task.uncancel() <= self.cancelling and exc_type is not None:

@@ -151,7 +151,7 @@ cdef struct Attributed:
     Clear clear
 
 
-cdef Attributed attributed_types[7]
+cdef Attributed attributed_types[8]
 cdef int attributed_count = 0
 
 
@@ -200,6 +200,8 @@ for _type in (Future, Task):
 _example = StreamTransport.__new__(StreamTransport)
 for _type in (StreamTransport, DatagramTransport, TlsTransport, ReadPipeTransport, WritePipeTransport):
     give_attributes(<PyTypeObject*>_type, _example, &(<Transport>_example).attributes)
+_example = Timeout.__new__(Timeout)
+give_attributes(<PyTypeObject*>Timeout, _example, &(<Timeout>_example).attributes)
 del _example
 
 # Fifth, how a future is awaited, and the method that raises what it holds.

@@ -1175,7 +1175,6 @@ else:
     class QueueShutDown(Exception):
         """Raised by `put` and `get` of a queue that was shut down."""
 
-@final
 @disjoint_base
 class Timeout:
     """An asynchronous context manager that cancels what runs in it when its time is up; made by `timeout`."""
@@ -1183,7 +1182,7 @@ class Timeout:
     def __init__(self, when: float | None) -> None: ...
     def when(self) -> float | None:
         """The time at which it expires, in seconds on the loop's clock; None: never."""
-    def reschedule(self, when: float | None, /) -> None:
+    def reschedule(self, when: float | None) -> None:
         """Have it expire at `when` on the loop's clock; None: never.
 
         Raises RuntimeError unless it was entered, or once it has expired or was left.

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
 import pinloop
 from tests.api.support import ON_PINLOOP, turns
 
@@ -49,12 +47,6 @@ class Wait:
     call: Callable[[], Any]  # makes the coroutine
     release: Callable[[], object]
     result: Any = True
-
-
-def missing_in_ours(request: pytest.FixtureRequest, module: Any, what: str) -> None:
-    """The test fails with our classes, for they have not this; and says so once they do."""
-    if module is not asyncio:
-        request.applymarker(pytest.mark.xfail(reason=what, strict=True))
 
 
 def at_once(coroutine: Any) -> Any:
