@@ -93,7 +93,7 @@ cdef class Future(Runnable):
         if self.state == PENDING:
             raise InvalidStateError("Exception is not set.")
         self.log_traceback = False
-        return self.value if self.failed else None
+        return self.held if self.failed else None
 
     @cython.final
     cdef object cancelled_error(self):
@@ -119,8 +119,8 @@ cdef class Future(Runnable):
             return None
         self.log_traceback = False
         # As it was when it was set: else each raise would lengthen the traceback.
-        PyException_SetTraceback(self.value, self.rest.traceback)
-        return self.value
+        PyException_SetTraceback(self.held, self.rest.traceback)
+        return self.held
 
     @cython.final
     cdef object outcome(self):
@@ -164,11 +164,11 @@ cdef class Future(Runnable):
     cdef int settle(self, object value, bint failed) except -1:
         if self.state != PENDING:
             raise InvalidStateError("invalid state")
-        self.value = value
+        waiters, self.held = self.held, value
         self.failed = failed
         self.state = FINISHED
-        if self.waiter is not None:
-            self.wake_waiters()
+        if waiters is not None:
+            self.wake_all(waiters)
         return 0
 
     @cython.final
@@ -185,8 +185,9 @@ cdef class Future(Runnable):
         if message is not None or self.rest is not None:
             self.more().cancel_message = message
         self.state = CANCELLED
-        if self.waiter is not None:
-            self.wake_waiters()
+        if self.held is not None:
+            waiters, self.held = self.held, None
+            self.wake_all(waiters)
         return True
 
     # --------------------------------------------------------------- waiters --
@@ -194,47 +195,52 @@ cdef class Future(Runnable):
     def add_done_callback(self, fn, /, *, context=None):
         """Call `fn(future)` through the loop once it is done, in `context` or a copy of the current one."""
         check_alive(self)
+        if context is None:
+            context = PyContext_CopyCurrent()
         if self.state == PENDING:
-            self.add_waiter(fn, PyContext_CopyCurrent() if context is None else context)
+            self.add_waiter((fn, context))
         else:
-            self.wake(fn, PyContext_CopyCurrent() if context is None else context)
+            self.wake(fn, context)
 
     def remove_done_callback(self, fn, /):
         """Forget every callback that equals `fn`; how many there were."""
         check_alive(self)
-        waiters = [] if self.waiter is None else [(self.waiter, self.waiter_context), *(self.callbacks or ())]
-        # Comparing may run code that adds or removes some.
-        kept = [pair for pair in waiters if pair[1] is None or not pair[0] == fn]
+        waiters = waiters_of(self)
+        kept = [one for one in waiters if type(one) is not tuple or not one[0] == fn]
         removed = len(waiters) - len(kept)
-        if removed:
-            self.waiter, self.waiter_context = kept[0] if kept else (None, None)
-            self.callbacks = kept[1:] or None
+        # Comparing may have run code that completed it.
+        if removed and self.state == PENDING:
+            self.held = kept or None
         return removed
 
     @cython.final
-    cdef int add_waiter(self, object waiter, object context) except -1:
-        if self.waiter is None:
-            self.waiter = waiter
-            self.waiter_context = context
-        elif self.callbacks is None:
-            self.callbacks = [(waiter, context)]
+    cdef int add_waiter(self, object waiter) except -1:
+        """Tell a task, or a callback as a tuple with its context, when it is done."""
+        if self.held is None:
+            self.held = waiter
+        elif type(self.held) is list:
+            (<list>self.held).append(waiter)
         else:
-            self.callbacks.append((waiter, context))
+            self.held = [self.held, waiter]
         return 0
 
     @cython.final
-    cdef int wake_waiters(self) except -1:
-        cdef list callbacks = self.callbacks
-        waiter, context = self.waiter, self.waiter_context
-        self.waiter = self.waiter_context = self.callbacks = None
-        self.wake(waiter, context)
-        if callbacks is not None:
-            for waiter, context in callbacks:
-                self.wake(waiter, context)
+    cdef int wake_all(self, object waiters) except -1:
+        """Tell all that it held while it was pending."""
+        if type(waiters) is tuple:
+            return self.wake((<tuple>waiters)[0], (<tuple>waiters)[1])
+        if type(waiters) is not list:
+            return self.wake(waiters, None)
+        for waiter in <list>waiters:
+            if type(waiter) is tuple:
+                self.wake((<tuple>waiter)[0], (<tuple>waiter)[1])
+            else:
+                self.wake(waiter, None)
         return 0
 
     @cython.final
     cdef int wake(self, object waiter, object context) except -1:
+        """Tell one: a callback with its context, or a task, which has none here."""
         cdef Loop loop
         if not self.native:
             self.loop.call_soon(waiter, self, context=context)
@@ -275,7 +281,7 @@ cdef class Future(Runnable):
 
     @property
     def _asyncio_awaited_by(self):
-        waiters = {task for task, context in waiters_of(self) if context is None}
+        waiters = {one for one in waiters_of(self) if type(one) is not tuple}
         if isinstance(self.awaited_by, set):
             waiters |= self.awaited_by
         elif self.awaited_by is not None:
@@ -289,17 +295,17 @@ cdef class Future(Runnable):
     @property
     def _callbacks(self):
         callbacks = [
-            (wakeup_of(<Task>waiter), (<Task>waiter).context) if context is None else (waiter, context)
-            for waiter, context in waiters_of(self)]
+            one if type(one) is tuple else (wakeup_of(<Task>one), (<Task>one).context)
+            for one in waiters_of(self)]
         return callbacks or None
 
     @property
     def _result(self):
-        return None if self.failed else self.value
+        return self.held if self.state == FINISHED and not self.failed else None
 
     @property
     def _exception(self):
-        return self.value if self.failed else None
+        return self.held if self.failed else None
 
     @property
     def _state(self):
@@ -357,17 +363,17 @@ cdef inline int check_alive(Future future) except -1:
 
 
 cdef list waiters_of(Future future):
-    if future.waiter is None:
+    """Who is told when it is done, in a list of the caller's own; see the data model."""
+    if future.state != PENDING or future.held is None:
         return []
-    return [(future.waiter, future.waiter_context), *(future.callbacks or ())]
+    return list(<list>future.held) if type(future.held) is list else [future.held]
 
 
 cdef int forget(Future future) except -1:
     """Make it as new: __init__ was called again."""
     future.state = PENDING
     future.failed = future.blocking = future.log_traceback = False
-    future.value = future.waiter = future.waiter_context = future.awaited_by = None
-    future.callbacks = None
+    future.held = future.awaited_by = None
     future.rest = None
     return 0
 
@@ -395,7 +401,7 @@ cdef int report_unseen(Future future) except -1:
     future.log_traceback = False
     context = {
         "message": f"{type(future).__name__} exception was never retrieved",
-        "exception": future.value,
+        "exception": future.held,
         "future": future,
     }
     if future._source_traceback:

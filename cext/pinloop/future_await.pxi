@@ -6,8 +6,8 @@ cdef PyObject* future_result(PyObject* self, PyObject* unused) noexcept:
     error = future.outcome()
     if error is not None:
         return pl_raise(<PyObject*>error)
-    Py_INCREF(future.value)
-    return <PyObject*>future.value
+    Py_INCREF(future.held)
+    return <PyObject*>future.held
 
 
 cdef PyObject* future_await(PyObject* self) noexcept:
@@ -31,8 +31,8 @@ cdef int future_send(PyObject* self, PyObject* value, PyObject** result) noexcep
     if error is not None:
         result[0] = pl_raise(<PyObject*>error)
         return PYGEN_ERROR
-    Py_INCREF(future.value)
-    result[0] = <PyObject*>future.value
+    Py_INCREF(future.held)
+    result[0] = <PyObject*>future.held
     return PYGEN_RETURN
 
 
@@ -100,7 +100,7 @@ cdef class FutureIter:
         error = future.take_failure()
         if error is not None:
             raise error
-        if pl_stop_iteration(<PyObject*>future.value) < 0 or future.value is not None:
+        if pl_stop_iteration(<PyObject*>future.held) < 0 or future.held is not None:
             raise take_exception()
         raise StopIteration
 

@@ -12,20 +12,20 @@ cdef class FutureRest:
     cdef object cancelled_error  # the CancelledError that ended a task, until it is asked for
     cdef object traceback        # of the exception, when it was set
     cdef object source_traceback  # debug: where the future was made
+    cdef object raising          # what a task's next step throws into its coroutine, or None
 
 
 cdef class Future(Runnable):
     cdef object loop             # of any kind; None: not initialised, or kept as a spare
-    cdef object value            # the result, or the exception if it failed
-    cdef object waiter           # the first callback, or the Task that awaits it; else None
-    cdef object waiter_context   # that callback's; None: it is a task, which is woken in place
-    cdef list callbacks          # the further ones, pairs as these two; or None
+    # While it is pending, who is told when it is done: None, the Task that awaits it, which is woken in place,
+    # a tuple of a callback and its context, or a list of such.  Then the result, or the exception if it failed.
+    cdef object held
     cdef object awaited_by       # what future_add_to_awaited_by told: a future, a set of them, or None
     cdef FutureRest rest         # or None
     cdef PyObject* attributes    # the dict of those that users set, made at the first; see typesetup.pxi
     cdef object __weakref__
     cdef unsigned char state
-    cdef unsigned char failed    # value is an exception
+    cdef unsigned char failed    # it holds an exception
     cdef unsigned char native    # loop is a pinloop Loop
     cdef unsigned char loop_made  # by its loop, which may keep it to use it again
     cdef unsigned char blocking  # awaited, and not yet taken up by the task that awaits
@@ -42,11 +42,11 @@ cdef class Future(Runnable):
     @cython.final
     cdef bint settle_cancelled(self, object message) except -1
     @cython.final
-    cdef int wake_waiters(self) except -1
+    cdef int wake_all(self, object waiters) except -1
     @cython.final
     cdef int wake(self, object waiter, object context) except -1
     @cython.final
-    cdef int add_waiter(self, object waiter, object context) except -1
+    cdef int add_waiter(self, object waiter) except -1
     @cython.final
     cdef object cancelled_error(self)
     @cython.final
@@ -59,7 +59,6 @@ cdef class Task(Future):
     cdef object coro             # None: an eager one that ended at once
     cdef object context
     cdef object awaiting         # the future it waits for, or None
-    cdef object raising          # what the next step throws into the coroutine, or None
     cdef object name             # None: made of the number when it is asked for
     cdef uint64_t number
     cdef PyObject* next_task     # the reactor's list of tasks; borrowed

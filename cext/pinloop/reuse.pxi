@@ -64,8 +64,6 @@ cdef bint keep_task(PyObject* self) noexcept:
         task.context = None
     if task.awaiting is not None:
         task.awaiting = None
-    if task.raising is not None:
-        task.raising = None
     task.must_cancel = task.reports_loss = False
     task.cancel_requests = 0
     empty_future(task)
@@ -73,10 +71,7 @@ cdef bint keep_task(PyObject* self) noexcept:
 
 
 cdef inline void empty_future(Future future) noexcept:
-    future.value = None
-    if future.waiter is not None:
-        future.waiter = future.waiter_context = None
-        future.callbacks = None
+    future.held = None
     if future.awaited_by is not None:
         future.awaited_by = None
     if future.rest is not None:

@@ -26,7 +26,7 @@ cdef class Task(Future):
         Future.__init__(self, loop=loop)
         self.must_cancel = self.reports_loss = False
         self.cancel_requests = 0
-        self.awaiting = self.raising = self.context = None
+        self.awaiting = self.context = None
         self.start(coro, name, context, bool(eager_start))
 
     @property
@@ -150,7 +150,7 @@ cdef class Task(Future):
     @cython.final
     cdef int schedule_raising(self, object exception) except -1:
         """Have the next step throw `exception` into the coroutine."""
-        self.raising = exception
+        self.more().raising = exception
         return self.schedule()
 
     cdef int run(self, Reactor reactor) except -1:
@@ -175,11 +175,11 @@ cdef class Task(Future):
     @cython.final
     cdef object cause_of_step(self):
         """What the step throws into the coroutine: the failure of what it waited for, or None."""
-        if self.raising is not None:
-            exception, self.raising = self.raising, None
-            return exception
         if self.awaiting is not None:
             return (<Future>self.awaiting).take_failure()
+        if self.rest is not None and self.rest.raising is not None:
+            exception, self.rest.raising = self.rest.raising, None
+            return exception
         return None
 
     @cython.final
@@ -303,7 +303,7 @@ cdef class Task(Future):
                 future_add_to_awaited_by(future, self)    # the callback does not tell whose it is
             future.add_done_callback(wakeup_of(self), context=self.context)
         elif future.state == PENDING:
-            future.add_waiter(self, None)
+            future.add_waiter(self)
         else:
             self.schedule()
         self.awaiting = future

@@ -396,6 +396,50 @@ def test_a_comparison_may_remove_others(world: World, count: int) -> None:
 
 
 @alike
+def test_a_comparison_may_complete_the_future(world: World, log: list[Any]) -> None:
+    class Completing:
+        def __eq__(self, other: object) -> bool:
+            if not future.done():
+                future.set_result("mine")
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    for count in (1, 2, 3):
+        future = world.future()
+        for number in range(count):
+            future.add_done_callback(lambda done, number=number: log.append((number, done.result())))
+        log.append(future.remove_done_callback(Completing()) > 0)
+        log.append((future.result(), future._result, future._callbacks))
+        world.turn()
+
+
+@alike
+def test_who_waits_is_no_result(world: World, log: list[Any]) -> None:
+    class Called(world.Task):
+        def __call__(self, done: Any) -> None:
+            log.append(("called", done is future))
+
+    async def wait() -> None:
+        log.append(await future)
+
+    for callbacks, tasks in ((0, 1), (1, 0), (1, 1), (2, 2)):
+        future = world.future()
+        waiting = [world.spawn(wait()) for _ in range(tasks)]
+        world.turn()
+        # A task may be a callback: as such it is called, and not woken.
+        hooks = [Called(wait(), loop=world.loop) for _ in range(callbacks)]
+        for each in hooks:
+            future.add_done_callback(each)
+        log.append((future._result, future._exception, len(future._callbacks), future.done()))
+        future.set_result("mine")
+        log.append((future._result, future._exception, future._callbacks, future.done()))
+        world.turn(3)
+        log.append([each.done() for each in waiting + hooks])
+        assert world.messages() == []
+
+
+@alike
 def test_callbacks_added_during_callbacks(world: World, log: list[Any]) -> None:
     def adding(done: Any) -> None:
         log.append("adding")
