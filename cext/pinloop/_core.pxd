@@ -147,6 +147,7 @@ cdef class Reactor(SlotTable):
     cdef Spares timer_handles    # else holds, to be used again
     cdef Spares futures          # and Futures and Tasks whose last reference went
     cdef Spares tasks
+    cdef PyObject* spare_context  # the Context that those at rest are run in, or NULL; see compat.h
 
     cdef PyObject* first_task    # of the list of tasks that are not done; borrowed
     cdef PyObject** current_slot  # where asyncio keeps the current task of the thread that runs it, or NULL
@@ -223,13 +224,14 @@ cdef class Reactor(SlotTable):
 cdef class Handle(Runnable):
     cdef InboxNode node          # link in the inbox; the inbox owns a reference meanwhile
     cdef object callback         # None once cancelled
-    cdef object argument         # the only argument, when argument_count == 1
-    cdef tuple arguments         # all of them, when argument_count > 1
-    cdef object context
+    cdef object argument         # the first of one or two
+    cdef object arguments        # the second of two; a tuple of all, if there are more
+    cdef object context          # or what is in it; see compat.h
     cdef Reactor reactor         # whose clock, debug flag and exception handler it uses
     cdef object trace            # debug: the stack that scheduled it
     cdef int argument_count
-    cdef bint is_cancelled
+    cdef unsigned char is_cancelled
+    cdef unsigned char own_context  # given to the program, or by it: the context stays this object
 
     @cython.final
     cdef PyObject* call(self) noexcept

@@ -11,8 +11,9 @@ cdef extern from "compat.h":
     bint PyContext_CheckExact(object o)
     const bint SPARES_ARE_SHARED "PL_SPARES_ARE_SHARED"
     int pl_learn_contexts() except -1
-    bint pl_renew_context(PyObject* context)
-    bint pl_empty_context(PyObject* context)
+    object pl_copy_context()
+    bint pl_at_rest(PyObject* context)
+    PyObject* pl_whole_context(PyObject** place, PyObject** spare)
 
     # Raw results: NULL means raised, and the caller looks.
     PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** args, size_t nargsf, PyObject* kwnames)

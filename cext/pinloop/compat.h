@@ -539,13 +539,15 @@ _Py_COMP_DIAG_IGNORE_DEPR_DECLS
 _Py_COMP_DIAG_POP
 }
 
-/* A callback runs in a copy of the context in which it was scheduled: a collected object, made and
- * thrown away each time.  One that a finished callback alone still holds can become a copy of
- * another context instead, since all that a copy shares is one pointer.  There is no API for that.
- * The layout has been the same from 3.11 to 3.15; pl_learn_contexts looks whether it is here, and
- * where it is not, each copy is a new object. */
+/* Each task and each callback has a copy of the context in which it was scheduled.  What waits needs no
+ * Context object for that, only what is in it, and all that a copy shares is one pointer.  So a context is kept
+ * "at rest", as the mapping of its variables, until it is entered or asked for.  Then a spare Context gets that
+ * mapping; afterwards, if nothing refers to it, it becomes a spare again.
+ * There is no API for that.  The layout has been the same from 3.11 to 3.15; pl_learn_contexts looks whether it is
+ * here, and where it is not, no context is ever at rest. */
 typedef struct { PyObject_HEAD PyObject *prev, *vars, *weakrefs; int entered; } pl_context;
 static PyObject *pl_no_vars = NULL;      /* the mapping of a context without variables; NULL: not learnt */
+static PyTypeObject *pl_vars_type = NULL;   /* its type */
 
 static inline int pl_learn_contexts(void) {
 #if !defined(Py_GIL_DISABLED)
@@ -560,7 +562,10 @@ static inline int pl_learn_contexts(void) {
     if (known && PyContext_Enter(empty) == 0) {
         known = one->entered == 1 && PyThreadState_Get()->context == empty;
         PyContext_Exit(empty);
-        if (known) { Py_INCREF(one->vars); pl_no_vars = one->vars; }
+#if PY_VERSION_HEX >= 0x030C0000
+        known = known && _Py_IsImmortal(one->vars);
+#endif
+        if (known) { pl_no_vars = Py_NewRef(one->vars); pl_vars_type = Py_TYPE(one->vars); }
     }
     Py_DECREF(copy);
     Py_DECREF(empty);
@@ -568,26 +573,58 @@ static inline int pl_learn_contexts(void) {
     return 0;
 }
 
-/* Makes a context that nobody else holds a copy of the current one; 0 if that cannot be done. */
-static inline int pl_renew_context(PyObject *context) {
-    PyObject *current = PyThreadState_Get()->context, *old = ((pl_context *)context)->vars;
-    if (current == NULL) return 0;
-    Py_INCREF(((pl_context *)current)->vars);
-    ((pl_context *)context)->vars = ((pl_context *)current)->vars;
-    Py_DECREF(old);
-    return 1;
+#define pl_at_rest(context) (Py_TYPE(context) == pl_vars_type)
+
+/* What a spare Context has in it: owned where it is counted, which from 3.12 on it is not. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define PL_TAKE_NO_VARS() pl_no_vars
+#define PL_DROP_NO_VARS(vars) ((void)(vars))
+#else
+#define PL_TAKE_NO_VARS() Py_NewRef(pl_no_vars)
+#define PL_DROP_NO_VARS(vars) Py_DECREF(vars)
+#endif
+
+/* A copy of the current context, at rest; a new reference. */
+static inline PyObject *pl_copy_context(void) {
+    PyObject *current;
+    if (pl_no_vars == NULL) return PyContext_CopyCurrent();
+    current = PyThreadState_Get()->context;
+    return Py_NewRef(current == NULL ? pl_no_vars : ((pl_context *)current)->vars);
 }
 
-/* Empties a context that is to be renewed later; 0 if it is not the caller's alone. */
-static inline int pl_empty_context(PyObject *context) {
+/* Makes the context that is kept at `place` a Context, if it is at rest, and gives it, borrowed; NULL: raised.
+ * It may be the one at `spare`. */
+static inline PyObject *pl_whole_context(PyObject **place, PyObject **spare) {
+    PyObject *vars = *place, *context = *spare;
+    if (!pl_at_rest(vars)) return vars;
+    if (context != NULL && Py_REFCNT(context) == 1) *spare = NULL;
+    else if ((context = PyContext_New()) == NULL) return NULL;
+    PL_DROP_NO_VARS(((pl_context *)context)->vars);
+    ((pl_context *)context)->vars = vars;
+    *place = context;
+    return context;
+}
+
+/* Enters the context that is kept at `place`, and gives it, borrowed, to be left; NULL: raised. */
+static inline PyObject *pl_enter_context(PyObject **place, PyObject **spare) {
+    PyObject *context = pl_whole_context(place, spare);
+    return context == NULL || PyContext_Enter(context) < 0 ? NULL : context;
+}
+
+/* Leaves it, and puts it to rest if nothing but `place` refers to it, unless it is to stay what it is. */
+static inline void pl_leave_context(PyObject *context, PyObject **place, PyObject **spare, int stays) {
     pl_context *known = (pl_context *)context;
-    PyObject *old;
-    if (pl_no_vars == NULL || Py_REFCNT(context) != 1 || known->weakrefs != NULL || known->entered) return 0;
-    old = known->vars;
-    Py_INCREF(pl_no_vars);
-    known->vars = pl_no_vars;
-    Py_DECREF(old);       /* last: a variable's value may have a finalizer */
-    return 1;
+    if (*place != context) {              /* a task that was initialised again in its own step */
+        Py_INCREF(context);
+        PyContext_Exit(context);
+        Py_DECREF(context);
+        return;
+    }
+    if (PyContext_Exit(context) < 0 || stays || Py_REFCNT(context) != 1 || known->weakrefs != NULL) return;
+    *place = known->vars;
+    known->vars = PL_TAKE_NO_VARS();
+    if (*spare == NULL) *spare = context;
+    else Py_DECREF(context);
 }
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -196,7 +196,7 @@ cdef class Future(Runnable):
         """Call `fn(future)` through the loop once it is done, in `context` or a copy of the current one."""
         check_alive(self)
         if context is None:
-            context = PyContext_CopyCurrent()
+            context = pl_copy_context() if self.native else PyContext_CopyCurrent()
         if self.state == PENDING:
             self.add_waiter((fn, context))
         else:
@@ -295,7 +295,8 @@ cdef class Future(Runnable):
     @property
     def _callbacks(self):
         callbacks = [
-            one if type(one) is tuple else (wakeup_of(<Task>one), (<Task>one).context)
+            (one[0], whole_context(one[1])) if type(one) is tuple
+            else (wakeup_of(<Task>one), (<Task>one).whole_context())
             for one in waiters_of(self)]
         return callbacks or None
 

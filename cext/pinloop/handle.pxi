@@ -9,10 +9,33 @@ cdef extern from *:
     #define pl_let_go_callback(handle) PL_LET_GO(handle, callback)
     #define pl_let_go_argument(handle) PL_LET_GO(handle, argument)
     #define pl_let_go_arguments(handle) PL_LET_GO(handle, arguments)
+    #define pl_let_go_context(handle) PL_LET_GO(handle, context)
+
+    /* The context that a handle or a task has of its own. */
+    #define pl_enter_own(owner, reactor) \
+        pl_enter_context(&(owner)->context, &(reactor)->spare_context)
+    #define pl_leave_own(entered, owner, reactor) \
+        pl_leave_context(entered, &(owner)->context, &(reactor)->spare_context, (owner)->own_context)
     """
     void let_go_callback "pl_let_go_callback"(Handle handle) noexcept
     void let_go_argument "pl_let_go_argument"(Handle handle) noexcept
     void let_go_arguments "pl_let_go_arguments"(Handle handle) noexcept
+    void let_go_context "pl_let_go_context"(Handle handle) noexcept
+    PyObject* enter_handle "pl_enter_own"(Handle handle, Reactor reactor) noexcept
+    void leave_handle "pl_leave_own"(PyObject* context, Handle handle, Reactor reactor) noexcept
+    PyObject* enter_own_context "pl_enter_own"(Task task, Reactor reactor) noexcept
+    void leave_own_context "pl_leave_own"(PyObject* context, Task task, Reactor reactor) noexcept
+
+
+cdef object whole_context(object kept):
+    """A Context of what is kept as one, which may be at rest."""
+    cdef PyObject* place = <PyObject*>kept
+    cdef PyObject* spare = NULL
+    Py_INCREF(kept)
+    if pl_whole_context(&place, &spare) == NULL:
+        Py_DECREF(kept)
+        raise take_exception()
+    return pl_give(place)
 
 
 cdef class Runnable:
@@ -61,6 +84,8 @@ cdef class Handle(Runnable):
 
     def get_context(self):
         """The contextvars.Context in which the callback runs."""
+        self.context = whole_context(self.context)
+        self.own_context = True
         return self.context
 
     # What asyncio's own reports and tools that look into a loop read from a handle.
@@ -75,7 +100,7 @@ cdef class Handle(Runnable):
 
     @property
     def _context(self):
-        return self.context
+        return self.get_context()
 
     @property
     def _cancelled(self):
@@ -105,15 +130,15 @@ cdef class Handle(Runnable):
         if self.argument_count == 1:
             let_go_argument(self)
         elif self.argument_count:
+            let_go_argument(self)
             let_go_arguments(self)
 
     @cython.final
     cdef PyObject* call(self) noexcept:
         """Call the callback; NULL when it raised, with the error indicator set."""
-        cdef PyObject* stack[2]
+        cdef PyObject* stack[3]
         cdef object callback = self.callback    # held: it may cancel this very handle
-        cdef object argument
-        cdef tuple arguments
+        cdef object argument, arguments
         if self.argument_count == 0:
             return PyObject_CallNoArgs(<PyObject*>callback)
         if self.argument_count == 1:
@@ -122,23 +147,28 @@ cdef class Handle(Runnable):
             return PyObject_Vectorcall(
                 <PyObject*>callback, &stack[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         arguments = self.arguments
+        if self.argument_count == 2:
+            argument = self.argument
+            stack[1], stack[2] = <PyObject*>argument, <PyObject*>arguments
+            return PyObject_Vectorcall(
+                <PyObject*>callback, &stack[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         return PyObject_Vectorcall(
             <PyObject*>callback, tuple_items(<PyObject*>arguments), self.argument_count, NULL)
 
     cdef int run(self, Reactor reactor) except -1:
         cdef PyObject* result
-        cdef object context
+        cdef PyObject* context
         if self.is_cancelled:
             return 0
         if reactor.task_entered:
             leave_task(reactor)
         if reactor.debug:
             return self.run_debug(reactor)
-        context = self.context
-        if PyContext_Enter(<PyObject*>context) < 0:
+        context = enter_handle(self, reactor)
+        if context == NULL:
             return self.failed(reactor)
         result = self.call()
-        PyContext_Exit(<PyObject*>context)
+        leave_handle(context, self, reactor)
         if result == NULL:
             return self.failed(reactor)
         Py_DECREF(<object>result)
@@ -149,13 +179,15 @@ cdef class Handle(Runnable):
         """run, but timed: a callback that holds the loop up is reported."""
         cdef int64_t start = reactor.poller.now()
         cdef PyObject* result = NULL
+        cdef PyObject* context
         cdef double took
         cdef object callback = self.callback
         reactor.running_handle = self
         try:
-            if PyContext_Enter(<PyObject*>self.context) == 0:
+            context = enter_handle(self, reactor)
+            if context != NULL:
                 result = self.call()
-                PyContext_Exit(<PyObject*>self.context)
+                leave_handle(context, self, reactor)
             if result == NULL:
                 self.failed(reactor)
             else:
@@ -260,9 +292,13 @@ cdef object same_timer(TimerHandle one, TimerHandle other):
 
 
 cdef tuple handle_args(Handle handle):
-    if handle.argument_count == 1 and not handle.is_cancelled:
+    if handle.argument_count == 0 or handle.is_cancelled:
+        return ()
+    if handle.argument_count == 1:
         return (handle.argument,)
-    return handle.arguments or ()
+    if handle.argument_count == 2:
+        return (handle.argument, handle.arguments)
+    return handle.arguments
 
 
 cdef object take_exception():

@@ -207,18 +207,22 @@ cdef class Loop(SocketCalls):
                   PyObject* context) except -1:
         """Make it a call of `callback`; `context` may be NULL or None, for a copy of the current one."""
         if pl_unlikely(context != NULL and context != <PyObject*>None):
-            if not PyContext_CheckExact(<object>context):
+            handle.own_context = not pl_at_rest(context)
+            if handle.own_context and not PyContext_CheckExact(<object>context):
                 raise TypeError(
                     f"context must be a contextvars.Context, not {type(<object>context).__name__!r}")
             handle.context = <object>context
-        elif handle.context is None or not pl_renew_context(<PyObject*>handle.context):
-            handle.context = PyContext_CopyCurrent()
+        else:
+            handle.context = pl_copy_context()
+            handle.own_context = not pl_at_rest(<PyObject*>handle.context)
         if handle.reactor is not self:
             handle.reactor = self
         handle.callback = <object>callback
         handle.argument_count = <int>count
         if count == 1:
             handle.argument = <object>args[0]
+        elif count == 2:
+            handle.argument, handle.arguments = <object>args[0], <object>args[1]
         elif count:
             handle.arguments = make_tuple(args, count)
         if pl_unlikely(self.debug):

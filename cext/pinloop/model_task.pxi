@@ -17,8 +17,8 @@ cdef class FutureRest:
 
 cdef class Future(Runnable):
     cdef object loop             # of any kind; None: not initialised, or kept as a spare
-    # While it is pending, who is told when it is done: None, the Task that awaits it, which is woken in place,
-    # a tuple of a callback and its context, or a list of such.  Then the result, or the exception if it failed.
+    # While it is pending, who is told when it is done: None, the Task that awaits it, which is woken in
+    # place, a tuple of a callback and its context, or a list of such.  Then the result or the exception.
     cdef object held
     cdef object awaited_by       # what future_add_to_awaited_by told: a future, a set of them, or None
     cdef FutureRest rest         # or None
@@ -57,7 +57,7 @@ cdef class Future(Runnable):
 
 cdef class Task(Future):
     cdef object coro             # None: an eager one that ended at once
-    cdef object context
+    cdef object context          # or what is in it, on a pinloop Loop while nobody looks; see compat.h
     cdef object awaiting         # the future it waits for, or None
     cdef object name             # None: made of the number when it is asked for
     cdef uint64_t number
@@ -67,9 +67,12 @@ cdef class Task(Future):
     cdef unsigned char must_cancel  # the next step throws CancelledError
     cdef unsigned char reports_loss  # tell when it is destroyed while it is pending
     cdef unsigned char listed    # in the reactor's list
+    cdef unsigned char own_context  # given to the program, or by it: the context stays this object
 
     @cython.final
     cdef int start(self, object coro, object name, object context, bint eager) except -1
+    @cython.final
+    cdef object whole_context(self)
     @cython.final
     cdef int schedule(self) except -1
     @cython.final

@@ -118,6 +118,7 @@ cdef class Reactor(SlotTable):
         free_spares(&self.timer_handles)
         free_spares(&self.futures)
         free_spares(&self.tasks)
+        Py_CLEAR(self.spare_context)
         if self.inbox.rfd >= 0:
             close(self.inbox.rfd)
             if self.inbox.wfd != self.inbox.rfd:
@@ -352,8 +353,7 @@ cdef class Reactor(SlotTable):
     @cython.final
     cdef int keep_spare(self, Spares* spares, PyObject* entry) except -1:
         (<Handle>entry).drop_callback()
-        if not pl_empty_context(<PyObject*>(<Handle>entry).context):
-            (<Handle>entry).context = None
+        let_go_context(<Handle>entry)
         if (<Handle>entry).trace is not None:
             (<Handle>entry).trace = None
         # Looked at last: what was dropped may have run a finalizer that schedules.

@@ -59,9 +59,7 @@ cdef bint keep_task(PyObject* self) noexcept:
     if (<Reactor>reactor).tasks.count >= SPARE_FUTURES or (<Reactor>reactor).closed:
         return False
     PyObject_GC_UnTrack(self)
-    task.coro = task.name = None
-    if not pl_empty_context(<PyObject*>task.context):
-        task.context = None
+    task.coro = task.name = task.context = None
     if task.awaiting is not None:
         task.awaiting = None
     task.must_cancel = task.reports_loss = False

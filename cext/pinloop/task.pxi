@@ -43,13 +43,12 @@ cdef class Task(Future):
         else:
             self.name = name if type(name) is str else str(name)
         if context is None:
-            # One used again has a context of its own that can become another copy.
-            if self.context is None or not pl_renew_context(<PyObject*>self.context):
-                self.context = PyContext_CopyCurrent()
+            self.context = pl_copy_context() if self.native else PyContext_CopyCurrent()
         elif PyContext_CheckExact(context):
             self.context = context
         else:
             raise TypeError(f"a contextvars.Context was expected, got {type(context).__name__}")
+        self.own_context = not pl_at_rest(<PyObject*>self.context)
         self.coro = coro
         self.reports_loss = True
         if eager and self.loop.is_running():
@@ -80,6 +79,13 @@ cdef class Task(Future):
 
     def get_context(self):
         """The contextvars.Context in which it runs."""
+        self.own_context = True
+        return self.whole_context()
+
+    @cython.final
+    cdef object whole_context(self):
+        if self.context is not None:
+            self.context = whole_context(self.context)
         return self.context
 
     def get_name(self):
@@ -138,7 +144,7 @@ cdef class Task(Future):
         """Have the next step made."""
         cdef Loop loop
         if not self.native:
-            self.loop.call_soon(PyCFunction_New(&step_method, self), context=self.context)
+            self.loop.call_soon(PyCFunction_New(&step_method, self), context=self.whole_context())
             return 0
         loop = <Loop>self.loop
         if pl_unlikely(loop.closed or loop.debug or loop.fork_depth != pl_fork_depth):
@@ -184,30 +190,36 @@ cdef class Task(Future):
 
     @cython.final
     cdef int step(self, object exception, bint in_context) except -1:
+        cdef PyObject* loop
+        cdef PyObject* context
         if self.state != PENDING:
             raise InvalidStateError(f"step(): already done: {self!r}, {exception!r}")
         if self.must_cancel:
             self.must_cancel = False
             if not isinstance(exception, CancelledError):
                 exception = self.cancelled_error()
-        self.awaiting = None
+        if self.awaiting is not None:
+            self.awaiting = None
         if not self.native:
             return step_elsewhere(self, exception)
-        enter_task(<Reactor>self.loop, self)
+        loop = <PyObject*>self.loop
+        enter_task(<Reactor>loop, self)
         if in_context:
             return self.advance(exception)
-        if PyContext_Enter(<PyObject*>self.context) < 0:
+        context = enter_own_context(self, <Reactor>loop)
+        if context == NULL:
             # Somebody runs the loop inside it: as a callback it would fail the same way.
             raise take_exception()
         try:
             self.advance(exception)
         finally:
-            PyContext_Exit(<PyObject*>self.context)
+            leave_own_context(context, self, <Reactor>loop)
         return 0
 
     @cython.final
     cdef int start_eagerly(self) except -1:
         """The first step, now, as part of what runs."""
+        cdef PyObject* context
         if not self.native:
             return start_eagerly_elsewhere(self)
         reactor = <Reactor>self.loop
@@ -217,13 +229,14 @@ cdef class Task(Future):
         enlist(self, <Reactor>reactor)
         enter_task(<Reactor>reactor, self)
         try:
-            if PyContext_Enter(<PyObject*>self.context) < 0:
+            context = enter_own_context(self, <Reactor>reactor)
+            if context == NULL:
                 self.reports_loss = False
                 raise take_exception()
             try:
                 self.advance(None)
             finally:
-                PyContext_Exit(<PyObject*>self.context)
+                leave_own_context(context, self, <Reactor>reactor)
         finally:
             if before is None:
                 leave_task(<Reactor>reactor)
@@ -244,8 +257,7 @@ cdef class Task(Future):
         else:
             what = pl_throw(<PyObject*>coro, <PyObject*>exception, &result)
         if what == PYGEN_NEXT:
-            yielded = <object>result
-            Py_DECREF(yielded)
+            yielded = pl_give(result)
             if yielded is None:
                 return self.schedule()    # a bare yield: it gives way for one turn
             if type(yielded) is Future or type(yielded) is Task:
@@ -258,8 +270,7 @@ cdef class Task(Future):
     @cython.final
     cdef int ended(self, PyObject* result) except -1:
         """The coroutine returned; its result comes with a reference."""
-        value = <object>result
-        Py_DECREF(value)
+        value = pl_give(result)
         if self.listed:
             unlist(self)
         if self.must_cancel:
@@ -301,7 +312,7 @@ cdef class Task(Future):
         if not self.native:
             if KNOWS_AWAITED_BY:
                 future_add_to_awaited_by(future, self)    # the callback does not tell whose it is
-            future.add_done_callback(wakeup_of(self), context=self.context)
+            future.add_done_callback(wakeup_of(self), context=self.whole_context())
         elif future.state == PENDING:
             future.add_waiter(self)
         else:
@@ -332,7 +343,7 @@ cdef class Task(Future):
         if KNOWS_AWAITED_BY:
             futures.future_add_to_awaited_by(future, self)
         future._asyncio_future_blocking = False
-        future.add_done_callback(wakeup_of(self), context=self.context)
+        future.add_done_callback(wakeup_of(self), context=self.whole_context())
         self.awaiting = future
         if self.must_cancel and future.cancel(msg=self._cancel_message):
             self.must_cancel = False
