@@ -80,7 +80,7 @@ cdef class Handle(Runnable):
 
     def cancelled(self):
         """Whether `cancel` was called."""
-        return self.is_cancelled
+        return self.is_cancelled != 0
 
     def get_context(self):
         """The contextvars.Context in which the callback runs."""
@@ -104,7 +104,7 @@ cdef class Handle(Runnable):
 
     @property
     def _cancelled(self):
-        return self.is_cancelled
+        return self.is_cancelled != 0
 
     @property
     def _source_traceback(self):

@@ -263,10 +263,10 @@ def test_a_context_that_is_entered_already_is_reported(
 def test_a_cancelled_callback_is_not_called(loop: asyncio.AbstractEventLoop, schedule: Schedule) -> None:
     ran: list[int] = []
     handle = schedule(lambda: ran.append(1))
-    assert not handle.cancelled()
+    assert handle.cancelled() is handle._cancelled is False  # type: ignore[attr-defined]
     handle.cancel()
     handle.cancel()
-    assert handle.cancelled()
+    assert handle.cancelled() is handle._cancelled is True  # type: ignore[attr-defined]
     turn(loop)
     assert ran == []
 
