@@ -72,6 +72,12 @@ cdef class ScriptedPoller(Poller):
     cdef readonly list calls     # what the reactor asked for, in order
 
 
+cdef class VirtualPoller(Poller):
+    cdef Poller kernel
+    cdef int64_t virtual_ns      # what time it is
+    cdef int registrations       # that the kernel holds, or held until their fd was closed
+
+
 # --------------------------------------------------------------- the reactor --
 
 cdef class Runnable:
@@ -215,7 +221,6 @@ cdef class Reactor(SlotTable):
     cdef int64_t poll_timeout(self) noexcept
     @cython.final
     cdef int drain_inbox(self) except -1
-    @cython.final
     cdef int run_until_stopped(self) except -1
 
 
@@ -299,3 +304,5 @@ cdef class Loop(SocketCalls):
     cdef int soon(self, object callback, PyObject* argument, object context) except -1
     @cython.final
     cdef TimerHandle later(self, double delay, object callback, object context)
+
+include "model_virtual.pxi"

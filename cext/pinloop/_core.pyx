@@ -15,6 +15,7 @@ include "poll.pxi"           # the Poller contract
 include "poll_epoll.pxi"
 include "poll_kqueue.pxi"
 include "poll_scripted.pxi"  # a Poller without a kernel, for tests
+include "poll_virtual.pxi"   # one whose clock stands still
 include "current.pxi"        # asyncio.current_task
 include "handle.pxi"         # Handle, TimerHandle
 include "slots.pxi"          # Watcher, and who watches which fd
@@ -56,6 +57,7 @@ include "waitq.pxi"          # how tasks wait for one another's doings
 include "sync.pxi"           # Event, Lock, Semaphore
 include "queue.pxi"
 include "timeout.pxi"
+include "loop_virtual.pxi"   # the loop of pinloop.testing
 include "streamcall.pxi"     # what a stream's methods return
 include "streams.pxi"        # asyncio's streams: the reader
 include "streams_writer.pxi"  # the protocol and the writer

@@ -37,7 +37,7 @@ from cpython.mem cimport (
 from cpython.object cimport PyObject, PyTypeObject, destructor, inquiry, traverseproc
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_Compare
+from cpython.unicode cimport PyUnicode_Compare, PyUnicode_GET_LENGTH, PyUnicode_READ_CHAR
 from libc.errno cimport errno
 from libc.math cimport ceil, isnan
 from libc.stddef cimport ptrdiff_t

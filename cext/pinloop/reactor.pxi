@@ -144,7 +144,6 @@ cdef class Reactor(SlotTable):
 
     # ------------------------------------------------------------- one turn --
 
-    @cython.final
     cdef int run_until_stopped(self) except -1:
         while True:
             self.run_once()

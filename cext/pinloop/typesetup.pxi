@@ -86,6 +86,9 @@ cdef int clear_loop(PyObject* self) noexcept:
 (<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
 (<PyTypeObject*>Queue).tp_traverse = <traverseproc><void*>traverse_queue
 (<PyTypeObject*>Queue).tp_clear = <inquiry><void*>clear_queue
+# It took over its base's when the types were made, and has no fields of its own to visit.
+(<PyTypeObject*>VirtualLoop).tp_traverse = <traverseproc><void*>traverse_loop
+(<PyTypeObject*>VirtualLoop).tp_clear = <inquiry><void*>clear_loop
 
 # Second, handles whose last reference goes outside of the loop: a timer's that was cancelled, above
 # all.  They are kept to be used again, as the loop keeps those that it has run.

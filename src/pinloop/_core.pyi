@@ -119,6 +119,15 @@ class ScriptedPoller(Poller):
     @property
     def calls(self) -> list[tuple[Any, ...]]: ...
 
+@disjoint_base
+class VirtualPoller(Poller):
+    """The kernel's readiness on a clock of its own, which starts at 0 and stands still.
+
+    `kernel` is the Poller that is asked for events, the platform's best by default.
+    """
+
+    def __init__(self, kernel: Poller | None = None) -> None: ...
+
 def default_poller() -> Poller:
     """The best Poller of this platform: epoll on Linux, kqueue on macOS and the BSDs."""
 
@@ -902,6 +911,31 @@ class Loop(SocketCalls):
     def _current_handle(self) -> Handle | None: ...
     @property
     def _owner_pid(self) -> int: ...
+
+@disjoint_base
+class VirtualLoop(Loop):
+    """The native half of `pinloop.testing`'s loop."""
+
+    def __init__(self, poller: Poller | None = None) -> None: ...
+    # For the Python half.
+    def _set_seed(self, seed: int | None) -> None:
+        """Draw the order of what is ready from the int `seed`; None: first in, first out."""
+    def _set_limits(self, steps: int, seconds: float) -> None:
+        """Give up after so many more entries of the ready ring, or before the clock passes `seconds`."""
+    def _job_begun(self) -> None:
+        """A thread works for this loop: wait for what it says before the clock moves."""
+    def _job_ended(self) -> None:
+        """It has said it."""
+    @property
+    def _jobs(self) -> int: ...
+    def _patience(self, watching: bool, last: bool) -> float:
+        """For how many seconds to wait really, at most.
+
+        `watching` says that there are fds whose events somebody wants, `last` that what does not come now
+        never will.
+        """
+    def _stuck(self, why: str) -> NoReturn:
+        """Raise the error for a loop that cannot go on."""
 
 # ------------------------------------------------------------------- streams --
 
