@@ -23,6 +23,7 @@ from ._streams import (
 )
 from ._sync import BoundedSemaphore, Event, LifoQueue, Lock, PriorityQueue, Queue, Semaphore
 from .runner import install, new_event_loop, run
+from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
 
 __version__ = "0.1.0"
 
@@ -37,18 +38,25 @@ __all__ = [
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
+    "Scope",
     "Semaphore",
     "Server",
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",
     "Task",
+    "TaskStatus",
     "Timeout",
+    "fail_after",
+    "fail_at",
     "install",
+    "move_on_after",
+    "move_on_at",
     "new_event_loop",
     "open_connection",
     "open_unix_connection",
     "run",
+    "scope",
     "start_server",
     "start_unix_server",
     "timeout",

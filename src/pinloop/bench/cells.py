@@ -127,6 +127,18 @@ async def taskgroup_1000(n: int) -> int:
     return len(_batches(n)) * BATCH
 
 
+@cell("scope-1000", "scope of 1000, per task")
+async def scope_1000(n: int) -> int:
+    """A `pinloop.scope` with a thousand children, on whichever loop runs."""
+    from pinloop import scope  # here: the other cells leave pinloop out of the process of another loop
+
+    for _ in _batches(n):
+        async with scope() as s:
+            for _ in range(BATCH):
+                s.spawn(_nothing_async())
+    return len(_batches(n)) * BATCH
+
+
 async def _yield_often(n: int) -> None:
     for _ in range(n):
         await asyncio.sleep(0)
