@@ -55,14 +55,15 @@ class TaskStatus:
 class Queue:
     """Who may run in a scope with a limit, and who waits for it."""
 
-    __slots__ = ("_free", "_waiting")
+    __slots__ = ("_coros", "_free", "_waiting")
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._waiting: dict[AnyTask, tuple[asyncio.Future[None], AnyCoroutine]] = {}
+        self._waiting: dict[AnyTask, asyncio.Future[None]] = {}
+        self._coros: dict[AnyTask, AnyCoroutine] = {}
 
     def take(self) -> bool:
-        """A place, if one is free and nobody waits."""
+        """A place, if one is free."""
         if self._free == 0:
             return False
         self._free -= 1
@@ -70,7 +71,7 @@ class Queue:
 
     def give_back(self) -> None:
         """A place is free: the first who waits has it."""
-        for task, (gate, _) in self._waiting.items():
+        for task, gate in self._waiting.items():
             if not gate.done():  # not one that was cancelled a moment ago
                 del self._waiting[task]
                 gate.set_result(None)
@@ -78,25 +79,22 @@ class Queue:
         self._free += 1
 
     def enter(self, task: AnyTask, gate: asyncio.Future[None], coro: AnyCoroutine) -> None:
-        """The task waits."""
-        self._waiting[task] = gate, coro
+        """The task waits, and runs `coro` then."""
+        self._waiting[task] = gate
+        self._coros[task] = coro
 
     def leave(self, task: AnyTask) -> None:
         """The task has ended: in its place, or while it waited for one."""
-        waiting = self._waiting.pop(task, None)
-        if waiting is None:
+        coro = self._coros.pop(task, None)
+        if coro is not None:
+            coro.close()  # where the task was cancelled first it has not begun, and never will
+        if self._waiting.pop(task, None) is None:
             self.give_back()
-        else:
-            waiting[1].close()  # it has not begun, and never will
 
     @staticmethod
     async def wait(gate: asyncio.Future[None], coro: AnyCoroutine) -> Any:
         """What runs in place of a coroutine that has to wait."""
-        try:
-            await gate
-        except BaseException:
-            coro.close()
-            raise
+        await gate
         return await coro
 
 

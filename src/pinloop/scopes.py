@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from asyncio import CancelledError, _get_running_loop
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+TAKES_BACK = sys.version_info >= (3, 13)
+"""Whether the last `Task.uncancel` takes back a cancellation too that has not been raised yet."""
 
 
 class Scope(ScopeTree):
@@ -328,10 +332,7 @@ class Scope(ScopeTree):
             return self._interrupt
         if errors:
             if cancellation is not None and outside:
-                # The error takes its place: asked again, it comes at the next await.
-                assert self._host is not None
-                self._host.uncancel()
-                self._host.cancel(*cancellation.args[:1])
+                self._ask_again(cancellation)
             if errors[0] is exc and (not self._had_children or isinstance(exc, GeneratorExit)):
                 return exc
             return BaseExceptionGroup("unhandled errors in a scope", errors)
@@ -343,6 +344,19 @@ class Scope(ScopeTree):
             error.__cause__ = cancellation
             return error
         return None
+
+    def _ask_again(self, cancellation: BaseException) -> None:
+        """An error takes the place of a cancellation from outside: have that raised at the next await."""
+        if not TAKES_BACK:
+            # A timeout or a TaskGroup that takes back its request would leave this one; a scope does not.
+            around = self._parent
+            while around is not None and not around._cancelled:
+                around = around._parent
+            if around is None:
+                return
+        assert self._host is not None
+        self._host.uncancel()
+        self._host.cancel(*cancellation.args[:1])
 
     def _leave(self) -> None:
         """Take the scope out of the tree, and let go of what it refers to."""
