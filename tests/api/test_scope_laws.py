@@ -1,7 +1,7 @@
-"""The laws of scopes, on random trees of scopes, task groups and timeouts that are cancelled at random moments.
+"""The laws of scopes, on random trees of scopes, task groups and timeouts, cancelled at random moments.
 
-Every task is awaited by the block it belongs to; no error is lost; no cancellation is swallowed, and none leaks;
-the requests that the blocks made are taken back.
+Every task is awaited by the block that it belongs to; no error is lost; no cancellation is swallowed, none
+leaks; the requests that the blocks made are taken back.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Expected(Exception):
 
 @dataclass
 class Leaf:
-    """Works for some turns, and ends by returning or with an error; cancelled, it cleans up for some turns."""
+    """Works for some turns, then returns or fails; cancelled, it cleans up for some turns."""
 
     turns: int
     fails: bool = False
