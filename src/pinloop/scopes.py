@@ -231,7 +231,7 @@ class Scope(ScopeTree):
     async def _abandon(self, task: AnyTask, status: TaskStatus) -> None:
         """The one who waits in `start` is cancelled: so is the child, unless it was ready."""
         ready = status._ready
-        if ready.done() and not ready.cancelled():
+        if not ready.cancel() and not ready.cancelled():
             error = ready.exception()
             if error is not None and task.done() and not task.cancelled() and task.exception() is error:
                 self._failed(error)  # it was on its way here, and would be lost
@@ -380,7 +380,10 @@ class Scope(ScopeTree):
             self._leave()
             return False
         self._state = LEAVING
-        self._cancel("the scope was left by another task")
+        self._cancelled, self._reason = True, "the scope was left by another task"
+        self._spread(self._reason)
+        if self._told and self._host is not None:
+            self._host.uncancel()
         try:
             await self._wait()
         finally:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import math
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -225,6 +226,46 @@ def test_a_scope_keeps_nothing_alive(run: Run) -> None:
     run(main())
 
 
+def test_errors_are_freed_at_once(run: Run) -> None:
+    class Failure(Exception):
+        pass
+
+    async def fail_here() -> None:
+        await asyncio.sleep(0)
+        raise Failure
+
+    async def children() -> None:
+        async with scope() as s:
+            s.spawn(fail_here())
+            s.spawn(forever())
+
+    async def body() -> None:
+        async with scope() as s:
+            s.spawn(forever())
+            await fail_here()
+
+    async def alone() -> None:
+        async with scope():
+            await fail_here()
+
+    async def main() -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for function in (children, body, alone):
+                try:
+                    await function()
+                except* Failure as group:
+                    failure = weakref.ref(group.exceptions[0])
+                    del group
+                await asyncio.sleep(0)
+                assert failure() is None, function.__name__
+        finally:
+            gc.enable()
+
+    run(main())
+
+
 def test_eager_tasks(run: Run) -> None:
     factory: Any = getattr(asyncio, "eager_task_factory", None)
     if factory is None:
@@ -277,8 +318,10 @@ def test_move_on(run: Run) -> None:
         assert not s.cancelled_caught
         async with move_on_after(None) as s:
             assert s.deadline is None
-        async with move_on_after(math.inf) as s:
-            await asyncio.sleep(0)
+        for never in (math.inf, sys.float_info.max, 10**18):
+            async with move_on_after(never) as s:
+                await asyncio.sleep(0)
+            assert not s.cancel_called
 
     run(main())
 
