@@ -48,8 +48,8 @@ def current_scope() -> ScopeTree | None:
 def checkpoint() -> None:
     """Raise CancelledError if the running task is in a cancelled scope, and no shield is in between.
 
-    What waits calls this first: so a scope that is cancelled stays so for all who wait in it, even after the
-    one CancelledError that asyncio raises has been caught.
+    Called by what is about to wait, it keeps a cancelled scope cancelled for all who wait in it, even after
+    the one CancelledError that asyncio raises has been caught.
     """
     scope = current_scope()
     while scope is not None:
@@ -145,7 +145,7 @@ class ScopeTree:
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether the scope, now left, was cut short by its own cancellation, and no error was raised."""
+        """Whether the scope, now left, was cut short by its own cancellation, and nothing in it failed."""
         return self._caught
 
     @property
@@ -204,9 +204,9 @@ class ScopeTree:
         """Cancel the scope: its body, its children, and the scopes in them that are not shielded.
 
         Each is asked once, as by `Task.cancel(reason)`, and the scope takes the CancelledError that comes of
-        it: who is outside does not see it. In the scope everything of pinloop's that waits raises it again.
-        Called before the scope is entered it takes effect there; called again or after the end it does
-        nothing. Raises RuntimeError in another thread or loop than the scope's: there it is
+        it: who is outside does not see it. In the scope `checkpoint` raises it again, as often as it is
+        called. Called before the scope is entered it takes effect there; called again or after the end it
+        does nothing. Raises RuntimeError in another thread or loop than the scope's: there it is
         `loop.call_soon_threadsafe(s.cancel)`.
         """
         if self._state == NEW:
@@ -259,6 +259,15 @@ class ScopeTree:
             self._told = True
         task.cancel(reason)
         return passed
+
+    def _is_cancelled_around(self) -> bool:
+        """Whether a scope around this one is cancelled, and no shield is in between."""
+        scope = self
+        while scope._parent is not None and not scope._shield:
+            scope = scope._parent
+            if scope._cancelled:
+                return True
+        return False
 
     def _release(self) -> None:
         """The shield is gone: deliver what it held off."""

@@ -347,13 +347,9 @@ class Scope(ScopeTree):
 
     def _ask_again(self, cancellation: BaseException) -> None:
         """An error takes the place of a cancellation from outside: have that raised at the next await."""
-        if not TAKES_BACK:
-            # A timeout or a TaskGroup that takes back its request would leave this one; a scope does not.
-            around = self._parent
-            while around is not None and not around._cancelled:
-                around = around._parent
-            if around is None:
-                return
+        # Where it is not taken back, a timeout or a TaskGroup would leave this one due; a scope does not.
+        if not TAKES_BACK and not self._is_cancelled_around():
+            return
         assert self._host is not None
         self._host.uncancel()
         self._host.cancel(*cancellation.args[:1])

@@ -392,6 +392,26 @@ def test_an_error_does_not_lose_the_cancellation_of_the_scope_around(run: Run) -
     assert reached == ["handler"]
 
 
+def test_an_error_behind_a_shield_does_not_bring_what_is_held_early(run: Run) -> None:
+    async def main() -> None:
+        task = this_task()
+        async with scope() as outer:
+            async with scope(shield=True) as s:
+                outer.cancel()
+                with pytest.raises(ExceptionGroup):
+                    async with scope() as inner:
+                        inner.spawn(fail(KeyError()))
+                        await forever()
+                await turns(2)
+                assert task.cancelling() == 0
+                assert not s.cancel_called
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        await nothing_is_left()
+
+    run(main())
+
+
 def test_cancel_and_an_error_of_the_body(run: Run) -> None:
     # CPython 108951: a way to end a group early, that does not hide errors.
     async def main() -> None:

@@ -94,6 +94,24 @@ async def timeouts() -> None:
     pinloop.timeout()  # type: ignore[call-arg]
 
 
+async def scopes() -> None:
+    async def serve(port: int, *, task_status: pinloop.TaskStatus) -> None: ...
+
+    async with pinloop.scope(deadline=1.5, shield=True, limit=3) as s:
+        assert_type(s, pinloop.Scope)
+        assert_type(s.spawn(main(), "name"), asyncio.Task[int])
+        assert_type(await s.start(serve, 80), Any)
+        assert_type(s.deadline, float | None)
+        assert_type(s.children, tuple[asyncio.Task[Any], ...])
+        s.deadline = 5
+        s.limit = 5  # type: ignore[misc]
+        s.spawn(main)  # type: ignore[arg-type]
+        s.cancel("enough")
+    for make in (pinloop.move_on_after, pinloop.move_on_at, pinloop.fail_after, pinloop.fail_at):
+        async with make(1.5, shield=True, limit=3) as s:
+            assert_type(s.cancelled_caught, bool)
+
+
 def wrong_ways_in() -> None:
     pinloop.run(main)  # type: ignore[arg-type]
     pinloop.run(42)  # type: ignore[arg-type]
