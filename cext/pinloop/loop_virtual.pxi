@@ -30,10 +30,12 @@ cdef class VirtualLoop(Loop):
 
     def _set_seed(self, seed):
         """Draw the order of what is ready from the int `seed`; None: first in, first out."""
+        cdef int drawn
         self.permutes = seed is not None
         if self.permutes:
-            self.random = <uint64_t>(seed & 0xFFFF_FFFF_FFFF_FFFF)
-            self.epoch_bits = 2 * <int>(self.next_random() & 3)
+            self.random = <uint64_t>seed
+            drawn = <int>(self.next_random() & 3)
+            self.epoch_bits = 2 * drawn - (drawn > 0)       # 1, 2, 8 or 32 steps
             self.epoch = self.next_random()
             self.first_number = pl_next_number()
 

@@ -184,7 +184,7 @@ class AsyncioVirtualLoop(_Virtual, asyncio.SelectorEventLoop):  # type: ignore[m
         self._ready = _Ready(self._ready)
         self._ready.loop = selector.loop = weakref.proxy(self)
         self._random = None if seed == USUAL else random.Random(seed)
-        self._epoch_length = 4 ** (self._random.getrandbits(2) if self._random else 0)
+        self._epoch_length = self._random.choice((1, 2, 8, 32)) if self._random else 1
         self._epoch = self._random.getrandbits(64) if self._random else 0
         self._counter = itertools.count(1)
         self._numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
