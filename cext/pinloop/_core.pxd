@@ -2,8 +2,8 @@
 #
 # Lifetimes.  A reactor owns the ready ring, the timers, the inbox and a table
 # of watchers by fd.  Each holds strong references, released when the entry leaves.
-# Five calls go up the floors, and no others: Runnable.run, Watcher.on_ready,
-# Watcher.gives_way, Watcher.evicted and Reactor.report.
+# Six calls go up the floors, and no others: Runnable.run, Watcher.on_ready,
+# Watcher.gives_way, Watcher.evicted, Reactor.report and Reactor.run_until_stopped.
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
