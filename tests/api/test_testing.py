@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -645,3 +647,23 @@ def test_a_bad_seed_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PINLOOP_SEED", text)
     with pytest.raises(ValueError, match=f"PINLOOP_SEED must be a seed, .* not '{text}'"):
         explore(passes, seeds=1)
+
+
+def test_without_strict_what_the_handler_was_told_is_no_failure_and_is_not_kept(kind: str) -> None:
+    class Failure(Exception):
+        pass
+
+    def fail() -> None:
+        failure = Failure()
+        failures.append(weakref.ref(failure))
+        raise failure
+
+    async def test() -> None:
+        asyncio.get_running_loop().call_soon(fail)
+        await asyncio.sleep(1)
+        gc.collect()
+        assert [each() for each in failures[:-1]] == [None] * (len(failures) - 1)
+
+    failures: list[weakref.ref[Failure]] = []
+    explore(test, seeds=5, loop=kind, strict=False)
+    assert len(failures) == 5

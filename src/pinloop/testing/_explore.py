@@ -298,6 +298,8 @@ def _explore(
         if not isinstance(awaitable, Awaitable):
             raise TypeError(f"{fn!r} should give an awaitable, as an async function does, not {awaitable!r}")
         _Trial(seed, strict, reports, options).run(awaitable)
-        if strict and reports.told and (failure := reports.failure()):
+        if not strict:
+            reports.take()
+        elif reports.told and (failure := reports.failure()):
             raise failure
     _finish(reports, strict)
