@@ -104,6 +104,7 @@ def test_loops_of_several_threads_serve_and_have_children_side_by_side(
 
 def test_a_signal_handler_can_call_the_loop(loop: Loop) -> None:
     calls: list[int] = []
+    handled: list[int] = []
     sent = 200
     done = loop.create_future()
 
@@ -112,14 +113,20 @@ def test_a_signal_handler_can_call_the_loop(loop: Loop) -> None:
         if len(calls) == sent and not done.done():
             done.set_result(None)
 
+    def handler(*_: object) -> None:
+        handled.append(len(handled))
+        loop.call_soon_threadsafe(called)
+
     async def main() -> None:
-        for _ in range(sent):
+        for number in range(sent):
             os.kill(os.getpid(), signal.SIGUSR1)
+            while len(handled) == number:  # two that wait to be handled are one
+                time.sleep(0)
             if len(calls) % 3:
                 await asyncio.sleep(0)
         await asyncio.wait_for(done, 10)
 
-    before = signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(called))
+    before = signal.signal(signal.SIGUSR1, handler)
     try:
         loop.run_until_complete(main())
     finally:
