@@ -1,6 +1,7 @@
 """uvicorn with httptools on pinloop: a server in a process of its own, real requests, a clean end."""
 
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -76,7 +77,10 @@ class Server:
         self.news = threading.Condition()
         self.reader = threading.Thread(target=self.listen)
         self.reader.start()
-        self.port = int(self.wait_for(r"Uvicorn running on http://127\.0\.0\.1:(\d+)").group(1))
+
+    @functools.cached_property
+    def port(self) -> int:
+        return int(self.wait_for(r"Uvicorn running on http://127\.0\.0\.1:(\d+)").group(1))
 
     def listen(self) -> None:
         assert self.process.stderr is not None
@@ -124,14 +128,16 @@ def server(tmp_path: Path) -> Iterator[Server]:
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
+    server = Server(process)
     try:
-        yield Server(process)
+        assert server.port
+        yield server
     finally:
         process.kill()
         process.wait()
-        if process.stderr is not None:
-            with contextlib.suppress(ValueError):
-                process.stderr.close()
+        server.reader.join(20)  # it ends with what it reads
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def get(connection: http.client.HTTPConnection, path: str, body: bytes | None = None) -> tuple[int, bytes]:
