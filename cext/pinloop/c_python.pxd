@@ -57,7 +57,7 @@ cdef extern from "compat.h":
     int PyObject_CallFinalizerFromDealloc(PyObject* o)
     void PyObject_GC_UnTrack(PyObject* o)
     object pl_make(PyTypeObject* type, PyObject* args, PyObject* kwargs)
-    void pl_set_am_send(PyTypeObject* type, void* function)
+    void pl_keep_memory(PyTypeObject* type)
     Py_ssize_t PyNumber_AsSsize_t(object number, PyObject* overflow) except? -1
     const int PYGEN_RETURN, PYGEN_ERROR, PYGEN_NEXT
     PyTypeObject* pl_type "Py_TYPE"(PyObject* o)

@@ -485,8 +485,42 @@ static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kw
     return made;
 }
 
-/* What an awaitable needs to hand a result over without a StopIteration. */
-#define pl_set_am_send(type, function) ((type)->tp_as_async->am_send = (sendfunc)(function))
+/* Objects that come and go with each await: the memory of the last ones of a type is kept, and used again.
+ * Cython's own free lists are for classes without a base. */
+enum { PL_KEPT_KINDS = 3, PL_KEPT_OBJECTS = 64 };
+#if defined(Py_GIL_DISABLED)
+#define pl_keep_memory(type) ((void)(type))
+#else
+static struct { PyTypeObject *type; int count; PyObject *objects[PL_KEPT_OBJECTS]; } pl_kept[PL_KEPT_KINDS];
+
+static PyObject *pl_kept_alloc(PyTypeObject *type, Py_ssize_t items) {
+    PyObject *made;
+    int i = 0;
+    while (pl_kept[i].type != type) i++;
+    if (pl_kept[i].count == 0) return PyType_GenericAlloc(type, items);
+    made = pl_kept[i].objects[--pl_kept[i].count];
+    memset((char *)made + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    (void)PyObject_Init(made, type);
+    PyObject_GC_Track(made);
+    return made;
+}
+
+static void pl_kept_free(void *object) {
+    int i = 0;
+    while (pl_kept[i].type != Py_TYPE((PyObject *)object)) i++;
+    if (pl_kept[i].count < PL_KEPT_OBJECTS) pl_kept[i].objects[pl_kept[i].count++] = (PyObject *)object;
+    else PyObject_GC_Del(object);
+}
+
+/* For types without subclasses, once each. */
+static inline void pl_keep_memory(PyTypeObject *type) {
+    int i = 0;
+    while (pl_kept[i].type != NULL) i++;
+    pl_kept[i].type = type;
+    type->tp_alloc = pl_kept_alloc;
+    type->tp_free = pl_kept_free;
+}
+#endif
 
 #define pl_type_dict(type) ((type)->tp_dict)
 /* No instances by calling the type, which goes by tp_new or by a vectorcall of Cython's. */

@@ -12,7 +12,7 @@ cdef class WaitQueue:
     cdef bint wake_first(self) except -1
     cdef int wake_all(self) except -1
     cdef bint in_use(self) except -1
-    cdef list futures(self, bint woken)
+    cdef list futures(self, bint all_of_them)
 
 
 cdef class Waitable:

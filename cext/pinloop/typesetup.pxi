@@ -139,6 +139,8 @@ for _type in (
 
 for _type in (Call, SocketCall, WaitCall):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>await_call, <void*>step_call, <void*>resume_call)
+for _type in (SocketCall, StreamCall, WaitCall):
+    pl_keep_memory(<PyTypeObject*>_type)
 pl_set_awaitable(<PyTypeObject*>StreamCall, <void*>await_call, <void*>step_stream_call, <void*>resume_call)
 pl_set_awaitable(
     <PyTypeObject*>TimeoutEntry, <void*>await_entry, <void*>step_entry, <void*>send_entry)

@@ -69,12 +69,14 @@ cdef class WaitQueue:
             call = call.next
         return False
 
-    cdef list futures(self, bint woken):
-        """What the calls in it wait for, as asyncio's private names tell; those `woken` only if asked for."""
+    cdef list futures(self, bint all_of_them):
+        """What its calls wait for; unless all are asked for, from the first on that was not woken."""
         cdef WaitCall call = self.first
+        cdef bint counts = all_of_them
         found = []
         while call is not None:
-            if woken or not call.woken:
+            counts = counts or <PyObject*>call == self.sleeper
+            if counts:
                 found.append(call.future)
             call = call.next
         return found
