@@ -223,7 +223,8 @@ def served_table(ours: Served, floor: Served) -> list[str]:
 
 def all_tables(found: dict[str, Finding], served: tuple[Served, Served] | None) -> dict[str, list[str]]:
     """The text of each marked place."""
-    system = f"{platform.system()} {platform.release()} on {platform.machine()}"
+    release = ".".join(platform.release().split(".")[:2])
+    system = f"{platform.system()} {release} on {platform.machine()}"
     tables = {"machine": [f"CPython {platform.python_version()}, pinloop {__version__}, {system}."]}
     for subject in SUBJECTS:
         cell = found[subject.cell]
