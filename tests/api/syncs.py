@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 import pinloop
 from tests.api.support import ON_PINLOOP, turns
 
@@ -37,6 +39,29 @@ OURS = [
 
 
 WAYS = [REFEREE, *OURS]
+
+
+# The fixtures of tests that run every way: `way, loop_factory, sync = FIXTURES` gives them to a module.
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    way: Way = request.param
+    return way
+
+
+@pytest.fixture
+def loop_factory(way: Way) -> Any:
+    return way.loop
+
+
+@pytest.fixture
+def sync(way: Way) -> Any:
+    """The module whose classes and functions are tested."""
+    return way.module
+
+
+FIXTURES = way, loop_factory, sync
 
 
 @dataclass

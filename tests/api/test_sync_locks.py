@@ -8,26 +8,10 @@ from typing import Any
 import pytest
 
 from tests.api.support import turns
-from tests.api.syncs import WAYS, Way, at_once, entering, start, state
+from tests.api.syncs import FIXTURES, at_once, entering, start, state
 from tests.conftest import Run
 
-
-@pytest.fixture(params=WAYS, ids=str)
-def way(request: pytest.FixtureRequest) -> Way:
-    way: Way = request.param
-    return way
-
-
-@pytest.fixture
-def loop_factory(way: Way) -> Any:
-    return way.loop
-
-
-@pytest.fixture
-def sync(way: Way) -> Any:
-    """The module whose classes are tested."""
-    return way.module
-
+way, loop_factory, sync = FIXTURES
 
 KINDS = ["Event", "Lock", "Semaphore", "BoundedSemaphore"]
 

@@ -11,25 +11,10 @@ from typing import Any
 import pytest
 
 from tests.api.support import answer, turns
-from tests.api.syncs import LONG, WAYS, Way, current, for_ever, now
+from tests.api.syncs import FIXTURES, LONG, current, for_ever, now
 from tests.conftest import Run
 
-
-@pytest.fixture(params=WAYS, ids=str)
-def way(request: pytest.FixtureRequest) -> Way:
-    way: Way = request.param
-    return way
-
-
-@pytest.fixture
-def loop_factory(way: Way) -> Any:
-    return way.loop
-
-
-@pytest.fixture
-def sync(way: Way) -> Any:
-    """The module whose functions are tested."""
-    return way.module
+way, loop_factory, sync = FIXTURES
 
 
 def test_a_block_that_is_done_in_time(sync: Any, run: Run) -> None:

@@ -6,27 +6,12 @@ from typing import Any
 import pytest
 
 from tests.api.support import turns
-from tests.api.syncs import LONG, WAYS, Way, current, for_ever
+from tests.api.syncs import FIXTURES, LONG, current, for_ever
 from tests.conftest import Run
 
+way, loop_factory, sync = FIXTURES
+
 MARKS_ERRORS = hasattr(asyncio.Timeout, "_insert_timeout_error")  # 3.14, and late 3.13s
-
-
-@pytest.fixture(params=WAYS, ids=str)
-def way(request: pytest.FixtureRequest) -> Way:
-    way: Way = request.param
-    return way
-
-
-@pytest.fixture
-def loop_factory(way: Way) -> Any:
-    return way.loop
-
-
-@pytest.fixture
-def sync(way: Way) -> Any:
-    """The module whose functions are tested."""
-    return way.module
 
 
 def test_other_errors_pass(sync: Any, run: Run) -> None:
