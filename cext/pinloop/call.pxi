@@ -197,8 +197,8 @@ cdef class Done:
 cdef Done DONE = Done.__new__(Done)
 
 
-cdef PyObject* await_done(PyObject* self) noexcept:
-    """am_await."""
+cdef PyObject* await_itself(PyObject* self) noexcept:
+    """am_await of what is its own iterator, in whatever state it is."""
     Py_INCREF(<object>self)
     return self
 

@@ -132,12 +132,6 @@ cdef class TimeoutEntry:
         raise StopIteration(self.entered)
 
 
-cdef PyObject* await_entry(PyObject* self) except NULL:
-    """am_await."""
-    Py_INCREF(<object>self)
-    return self
-
-
 cdef int send_entry(PyObject* self, PyObject* value, PyObject** result) except -1:
     """am_send."""
     cdef Timeout entered = (<TimeoutEntry>self).entered

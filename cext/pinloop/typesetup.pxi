@@ -143,8 +143,8 @@ for _type in (SocketCall, StreamCall, WaitCall):
     pl_keep_memory(<PyTypeObject*>_type)
 pl_set_awaitable(<PyTypeObject*>StreamCall, <void*>await_call, <void*>step_stream_call, <void*>resume_call)
 pl_set_awaitable(
-    <PyTypeObject*>TimeoutEntry, <void*>await_entry, <void*>step_entry, <void*>send_entry)
-pl_set_awaitable(<PyTypeObject*>Done, <void*>await_done, <void*>step_done, <void*>send_done)
+    <PyTypeObject*>TimeoutEntry, <void*>await_itself, <void*>step_entry, <void*>send_entry)
+pl_set_awaitable(<PyTypeObject*>Done, <void*>await_itself, <void*>step_done, <void*>send_done)
 
 # Fourth, attributes that users set.  They are in a dict made at the first of them: Cython's own `__dict__`
 # makes one for each object.
