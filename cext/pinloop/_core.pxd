@@ -174,6 +174,9 @@ cdef class Reactor(SlotTable):
     cdef bint slept              # the last poll ended because its time was up
     cdef int64_t slack           # ns; a sleep for a timer lasts at least this
 
+    cdef size_t budget_step      # the head of the ready ring in the step that these are counted in
+    cdef unsigned int budget_used  # operations that were ready; see budget.pxi
+
     cdef int setup(self, Poller poller) except -1
     cdef void teardown(self) noexcept
     @cython.final

@@ -53,6 +53,7 @@ include "sockcall_io.pxi"     # the system calls behind sock_recv & co.
 include "sockcall.pxi"       # sock_recv & co.
 include "loop.pxi"           # the asyncio-facing Loop
 include "loop_calls.pxi"     # call_soon and its kin
+include "budget.pxi"         # when what never has to wait gives way
 include "waitq.pxi"          # how tasks wait for one another's doings
 include "sync.pxi"           # Event, Lock, Semaphore
 include "queue.pxi"

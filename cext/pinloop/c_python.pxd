@@ -35,6 +35,7 @@ cdef extern from "compat.h":
     PyObject** pl_in_thread_state(ptrdiff_t offset)
     void pl_set_awaitable(PyTypeObject* type, void* await_, void* next, void* send)
     uint64_t pl_next_number()
+    unsigned int* pl_budget_used()
     object PyCFunction_New(PyMethodDef* method, object owner)
     const int METH_O, METH_NOARGS
     PyObject** tuple_items "pl_tuple_items"(PyObject* tuple)

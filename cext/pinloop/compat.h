@@ -478,6 +478,12 @@ static inline uint64_t pl_next_number(void) {
     return atomic_fetch_add_explicit(&number, 1, memory_order_relaxed) + 1;
 }
 
+/* Operations that were ready, of the thread, counted on loops that are not ours; see budget.pxi. */
+static inline unsigned int *pl_budget_used(void) {
+    static _Thread_local unsigned int used = 0;
+    return &used;
+}
+
 /* Calls a type as Python would, without making a tuple and a dict for it; a new reference or NULL. */
 static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     PyObject *made = type->tp_new(type, args, kwargs);

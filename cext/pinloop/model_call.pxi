@@ -20,3 +20,8 @@ cdef class Call:
     cdef int advance(self, PyObject** result) except -1
     @cython.final
     cdef int refuse_state(self) except -1
+
+
+@cython.final
+cdef class Turn(Call):
+    cdef bint always             # else it gives way only if the budget is spent

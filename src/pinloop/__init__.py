@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._core import Future, QueueShutDown, Task, Timeout, timeout, timeout_at
+from ._core import Future, QueueShutDown, Task, Timeout, consume_budget, timeout, timeout_at, yield_now
 from ._loop import Loop
 from ._server import Server
 from ._streams import (
@@ -47,6 +47,7 @@ __all__ = [
     "Task",
     "TaskStatus",
     "Timeout",
+    "consume_budget",
     "fail_after",
     "fail_at",
     "install",
@@ -61,6 +62,7 @@ __all__ = [
     "start_unix_server",
     "timeout",
     "timeout_at",
+    "yield_now",
 ]
 
 

@@ -1098,6 +1098,20 @@ class StreamWriter:
 class StreamCall(Call):
     """A call of a stream's method."""
 
+def yield_now() -> Coroutine[Any, Any, None]:
+    """Let all others that are ready run once, then go on.  To be awaited; the result is None.
+
+    The task may be cancelled there, and a cancellation that is due is raised there.
+    """
+
+def consume_budget() -> Coroutine[Any, Any, None]:
+    """Count one operation, and let the others run if there were 128 in this step of the task.  To be awaited.
+
+    For loops over what may be ready each time: cheap, but it keeps nobody waiting for long.  pinloop's own
+    operations that may be ready, such as those of channels, count by themselves.  On event loops other than
+    pinloop's all operations of the thread are counted together.  Where it gives way it is as `yield_now`.
+    """
+
 @final
 @disjoint_base
 class WaitCall(Call):
