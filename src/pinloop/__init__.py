@@ -24,6 +24,7 @@ from ._streams import (
 from ._sync import BoundedSemaphore, Event, LifoQueue, Lock, PriorityQueue, Queue, Semaphore
 from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
+from .streams import Stream, from_channel, stream
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ __all__ = [
     "Scope",
     "Semaphore",
     "Server",
+    "Stream",
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",
@@ -50,6 +52,7 @@ __all__ = [
     "consume_budget",
     "fail_after",
     "fail_at",
+    "from_channel",
     "install",
     "move_on_after",
     "move_on_at",
@@ -60,6 +63,7 @@ __all__ = [
     "scope",
     "start_server",
     "start_unix_server",
+    "stream",
     "timeout",
     "timeout_at",
     "yield_now",

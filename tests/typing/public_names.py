@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, assert_type
 
 import pinloop
@@ -47,6 +47,28 @@ async def streams() -> None:
     assert_type(await pinloop.start_server(handle, "127.0.0.1", 0), asyncio.AbstractServer)
     pinloop.install(streams=True)
     pinloop.install(streams="yes")  # type: ignore[arg-type]
+
+
+async def pipelines() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async def say(number: int) -> str:
+        return str(number)
+
+    assert_type(pinloop.stream(numbers), pinloop.Stream[int])
+    assert_type(pinloop.stream(numbers()).map(say, concurrency=8), pinloop.Stream[str])
+    assert_type(pinloop.stream([1]).map(str).chunks(10, within=0.1), pinloop.Stream[list[str]])
+    assert_type(pinloop.stream([1]).merge(["a"]), pinloop.Stream[int | str])
+    assert_type(pinloop.stream([1]).zip(["a"]), pinloop.Stream[tuple[int, str]])
+    assert_type(pinloop.stream([1]).flat_map(lambda n: [str(n)]).filter(bool), pinloop.Stream[str])
+    async with pinloop.stream([1]).buffer(2).throttle(5, per=1).timeout(3) as items:
+        async for item in items:
+            assert_type(item, int)
+    assert_type(await pinloop.stream([1]).collect(), list[int])
+    assert_type(await pinloop.stream([1]).first(None), int | None)
+    assert_type(await pinloop.stream([1]).for_each(say, concurrency=3), None)
+    pinloop.stream(5)  # type: ignore[call-overload]
 
 
 async def queues() -> None:
