@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from ._scope_parts import AnyTask, unlink
+from ._scope_parts import AnyTask, link, unlink
+from ._scope_tree import current
 from ._stream_steps import AnyFunction, Step, close_all
 from .scopes import Scope
 
@@ -35,8 +36,20 @@ class Crew(Scope):
         self._step = step
 
     def call(self, coro: Coroutine[Any, Any, Any], place: Any) -> None:
-        """Start a child whose result belongs to `place`."""
-        self._children[self._begin(coro, None)] = place
+        """Start a child whose result belongs to `place`: what `spawn` does, with less to look after."""
+        if current.get() is not self:  # the source has another scope open
+            self._children[self._begin(coro, None)] = place
+            return
+        self._starting = coro
+        task = self._create_task(coro)
+        self._starting = None
+        self._had_children = True
+        self._children[task] = place
+        if link is not None:
+            link(task, self._host)
+        task.add_done_callback(self._on_done)
+        if self._aborted:
+            task.cancel(self._reason)
 
     def _done(self, task: AnyTask) -> None:
         place: Any = self._children.pop(task)
@@ -44,10 +57,13 @@ class Crew(Scope):
             unlink(task, self._host)
         if not self._children and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        if task.cancelled():
+        try:
+            error = task.exception()
+        except CancelledError:
             if not self._aborted:
                 self._failed(CancelledError("a task of the stream was cancelled"))
-        elif (error := task.exception()) is not None:
+            return
+        if error is not None:
             self._failed(error)
         elif place is not None:
             self._step._arrived(place, task.result())
@@ -119,31 +135,26 @@ class Ahead:
                 raise self._end()
             if self._loop is None:
                 self._start()
-            else:
-                await self._wait()
+                continue  # with eager tasks there may be something by now
+            if self._waiter is not None:
+                raise RuntimeError("another task is waiting for the next item of this stream already")
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            except CancelledError:
+                self._waiter = None
+                await self.aclose()
+                raise
+            finally:
+                self._waiter = None
         self._taken()
         return queue.popleft()
 
     def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pump = self._loop.create_task(self._run())
-        pumps.add(self._pump)
-        self._pump.add_done_callback(pumps.discard)
-
-    async def _wait(self) -> None:
-        """Until something has changed."""
-        if self._waiter is not None:
-            raise RuntimeError("another task is waiting for the next item of this stream already")
-        assert self._loop is not None
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        except CancelledError:
-            self._waiter = None
-            await self.aclose()
-            raise
-        finally:
-            self._waiter = None
+        loop = self._loop = asyncio.get_running_loop()
+        pump = self._pump = loop.create_task(self._run())
+        pumps.add(pump)
+        pump.add_done_callback(pumps.discard)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -232,13 +243,19 @@ class Ahead:
 
     async def _pull(self, crew: Crew) -> None:
         """Pull until the step before has ended. What that raises is raised after all that came before it."""
+        limit, loop = self._limit, self._loop
+        assert loop is not None
         try:
             async for item in self._ups[0].it:
                 self._ahead += 1
                 if not self._begin(crew, item):
                     return
-                if self._ahead >= self._limit:
-                    await self._wait_for_room()
+                while self._ahead >= limit:
+                    self._room = loop.create_future()
+                    try:
+                        await self._room
+                    finally:
+                        self._room = None
         except Exception as error:
             self._errors.append(error)
         except CancelledError:
@@ -254,15 +271,6 @@ class Ahead:
         self._queue.append(item)
         self._wake()
         return True
-
-    async def _wait_for_room(self) -> None:
-        assert self._loop is not None
-        while self._ahead >= self._limit:
-            self._room = self._loop.create_future()
-            try:
-                await self._room
-            finally:
-                self._room = None
 
     def _arrived(self, place: Any, value: Any) -> None:
         """A child has a result."""
