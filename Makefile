@@ -193,7 +193,7 @@ ruff: $(LINT)/.ready
 	$(LINT)/bin/ruff format --check
 
 mypy: $(LINT)/.ready
-	$(LINT)/bin/mypy src/pinloop tests/conftest.py wheels/*.py tests/ecosystem/runner/*.py $(wildcard tests/typing)
+	$(LINT)/bin/mypy src/pinloop tests/conftest.py wheels/*.py examples/*.py tests/ecosystem/runner/*.py $(wildcard tests/typing)
 
 # cython-lint looks for pycodestyle in PATH.
 cython-lint: $(LINT)/.ready
