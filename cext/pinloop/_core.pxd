@@ -176,6 +176,7 @@ cdef class Reactor(SlotTable):
 
     cdef size_t budget_step      # the head of the ready ring in the step that these are counted in
     cdef unsigned int budget_used  # operations that were ready; see budget.pxi
+    cdef int eager_depth         # children of `join` and its like that are making their first steps
 
     cdef int setup(self, Poller poller) except -1
     cdef void teardown(self) noexcept
@@ -271,6 +272,7 @@ include "model_datagram.pxi"
 include "model_pipe.pxi"
 include "model_streams.pxi"
 include "model_sync.pxi"
+include "model_combine.pxi"
 
 # ------------------------------------------------------------------ the loop --
 

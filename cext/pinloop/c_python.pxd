@@ -23,6 +23,8 @@ cdef extern from "compat.h":
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
     PyObject* pl_take_exception()
+    int PyContextVar_Get(object variable, PyObject* default, PyObject** value) except -1
+    object PyContextVar_Set(object variable, object value)
     int PyException_SetTraceback(object exception, object traceback) except -1
     PyObject* pl_raise(PyObject* exception)      # always NULL, with the exception raised
     int PyIter_Send(PyObject* coro, PyObject* value, PyObject** result)

@@ -41,11 +41,7 @@ cdef class Call:
         if self.state == CALL_RUNNING:
             self.refuse_state()
         self.finish()
-        if val is None:
-            val = typ() if isinstance(typ, type) else typ
-        elif not isinstance(val, BaseException):
-            val = typ(val)
-        raise val if tb is None else val.with_traceback(tb)
+        raise thrown(typ, val, tb)
 
     def close(self):
         """Give up what it waits for."""
@@ -125,11 +121,7 @@ cdef class Call:
             raise
         if outcome is WOULD_BLOCK:
             self.state = CALL_WAITING
-            outcome = self.future
-            if type(outcome) is Future:
-                (<Future>outcome).blocking = True
-            elif outcome is not None:
-                outcome._asyncio_future_blocking = True
+            outcome = mark_awaited(self.future)
             Py_INCREF(outcome)
             result[0] = <PyObject*>outcome
             return PYGEN_NEXT
@@ -145,6 +137,24 @@ cdef class Call:
         if self.state == CALL_WAITING:
             raise RuntimeError("coroutine is being awaited already")
         raise RuntimeError("cannot reuse already awaited coroutine")
+
+
+cdef inline object mark_awaited(object future):
+    """The future, or None, as a task wants to have it that is to wait for it."""
+    if type(future) is Future:
+        (<Future>future).blocking = True
+    elif future is not None:
+        future._asyncio_future_blocking = True
+    return future
+
+
+cdef object thrown(object typ, object val, object tb):
+    """The exception that `throw` was given."""
+    if val is None:
+        val = typ() if isinstance(typ, type) else typ
+    elif not isinstance(val, BaseException):
+        val = typ(val)
+    return val if tb is None else val.with_traceback(tb)
 
 
 cdef int warn_unawaited(Call call) except -1:

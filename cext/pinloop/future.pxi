@@ -240,7 +240,7 @@ cdef class Future(Runnable):
 
     @cython.final
     cdef int wake(self, object waiter, object context) except -1:
-        """Tell one: a callback with its context, or a task, which has none here."""
+        """Tell one: a callback with its context, or a task or group, which have none here."""
         cdef Loop loop
         if not self.native:
             self.loop.call_soon(waiter, self, context=context)
@@ -251,6 +251,8 @@ cdef class Future(Runnable):
         if pl_unlikely(inbox_waiting(&loop.inbox)):
             loop.drain_inbox()
         if context is None:
+            if type(waiter) is Group:
+                return (<Group>waiter).arrived(self)
             return ring_push(&loop.ready, waiter)
         return loop.soon(waiter, <PyObject*>self, context)
 
@@ -281,7 +283,10 @@ cdef class Future(Runnable):
 
     @property
     def _asyncio_awaited_by(self):
-        waiters = {one for one in waiters_of(self) if type(one) is not tuple}
+        waiters = {
+            (<Group>one).host if type(one) is Group else one
+            for one in waiters_of(self) if type(one) is not tuple}
+        waiters.discard(None)
         if isinstance(self.awaited_by, set):
             waiters |= self.awaited_by
         elif self.awaited_by is not None:
@@ -296,6 +301,7 @@ cdef class Future(Runnable):
     def _callbacks(self):
         callbacks = [
             (one[0], whole_context(one[1])) if type(one) is tuple
+            else (PyCFunction_New(&arrived_method, one), PyContext_CopyCurrent()) if type(one) is Group
             else (wakeup_of(<Task>one), (<Task>one).whole_context())
             for one in waiters_of(self)]
         return callbacks or None

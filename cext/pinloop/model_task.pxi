@@ -18,7 +18,8 @@ cdef class FutureRest:
 cdef class Future(Runnable):
     cdef object loop             # of any kind; None: not initialised, or kept as a spare
     # While it is pending, who is told when it is done: None, the Task that awaits it, which is woken in
-    # place, a tuple of a callback and its context, or a list of such.  Then the result or the exception.
+    # place, the Group that it is an arm of, a tuple of a callback and its context, or a list of such.
+    # Then the result or the exception.
     cdef object held
     cdef object awaited_by       # what future_add_to_awaited_by told: a future, a set of them, or None
     cdef FutureRest rest         # or None

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextvars
 import functools
 import inspect
 import operator

@@ -131,13 +131,13 @@ for _type in (
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
-    Call, Turn, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
+    Call, Group, Turn, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
 ):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)
 
-for _type in (Call, SocketCall, Turn, WaitCall):
+for _type in (Call, Group, SocketCall, Turn, WaitCall):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>await_call, <void*>step_call, <void*>resume_call)
 for _type in (SocketCall, StreamCall, WaitCall):
     pl_keep_memory(<PyTypeObject*>_type)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._core import Future, QueueShutDown, Task, Timeout, consume_budget, timeout, timeout_at, yield_now
+from ._core import Future, QueueShutDown, Task, Timeout, timeout, timeout_at
 from ._loop import Loop
 from ._server import Server
 from ._streams import (
@@ -22,6 +22,7 @@ from ._streams import (
     start_unix_server,
 )
 from ._sync import BoundedSemaphore, Event, LifoQueue, Lock, PriorityQueue, Queue, Semaphore
+from .combine import consume_budget, join, race, race_ok, try_join, yield_now
 from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
 from .streams import Stream, from_channel, stream
@@ -54,11 +55,14 @@ __all__ = [
     "fail_at",
     "from_channel",
     "install",
+    "join",
     "move_on_after",
     "move_on_at",
     "new_event_loop",
     "open_connection",
     "open_unix_connection",
+    "race",
+    "race_ok",
     "run",
     "scope",
     "start_server",
@@ -66,6 +70,7 @@ __all__ = [
     "stream",
     "timeout",
     "timeout_at",
+    "try_join",
     "yield_now",
 ]
 

@@ -12,7 +12,7 @@ import ssl
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from socket import socket
 from traceback import StackSummary
 from types import FrameType, GenericAlias, TracebackType
@@ -29,6 +29,7 @@ from typing import (
     TypeVar,
     TypeVarTuple,
     final,
+    overload,
     type_check_only,
 )
 
@@ -36,6 +37,10 @@ from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
+_T2 = TypeVar("_T2")
+_T3 = TypeVar("_T3")
+_T4 = TypeVar("_T4")
+_T5 = TypeVar("_T5")
 _Ts = TypeVarTuple("_Ts")
 
 # factory(loop, coro), and from 3.13.3 on the keywords of create_task as they came.
@@ -1222,6 +1227,122 @@ if sys.version_info >= (3, 13):
 else:
     class QueueShutDown(Exception):
         """Raised by `put` and `get` of a queue that was shut down."""
+
+scope_variable: ContextVar[Any]
+
+def current_node(task: asyncio.Task[Any] | None) -> Any:
+    """The innermost node of the tree of scopes that the task is in, which runs: as its host or as a child."""
+
+@final
+@disjoint_base
+class Group(Call):
+    """A call of `join`, `try_join`, `race` or `race_ok`."""
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        """Cancelled, go on waiting until all have ended; else give them up."""
+    def _spread(self, reason: str | None) -> None: ...
+
+@overload
+def join(aw1: Awaitable[_T], /) -> Coroutine[Any, Any, tuple[_T]]: ...
+@overload
+def join(aw1: Awaitable[_T], aw2: Awaitable[_T2], /) -> Coroutine[Any, Any, tuple[_T, _T2]]: ...
+@overload
+def join(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], /
+) -> Coroutine[Any, Any, tuple[_T, _T2, _T3]]: ...
+@overload
+def join(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], /
+) -> Coroutine[Any, Any, tuple[_T, _T2, _T3, _T4]]: ...
+@overload
+def join(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], aw5: Awaitable[_T5], /
+) -> Coroutine[Any, Any, tuple[_T, _T2, _T3, _T4, _T5]]: ...
+@overload
+def join(*aws: Awaitable[_T]) -> Coroutine[Any, Any, tuple[_T, ...]]:
+    """Run all of `aws` at once until all have finished; their results in a tuple, in their order.
+
+    Where some fail, the others finish all the same, and then all errors are raised in one ExceptionGroup.
+    Of `join()` the result is ().
+
+    `aws` are coroutines, which become children of the call, futures or tasks, or other awaitables.  One
+    that is given twice is awaited once.  Raises TypeError for what is none of these, ValueError for the
+    future of another loop, RuntimeError for the task that calls and outside of a task; the coroutines are
+    closed then.
+
+    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised.  Errors
+    that they raised go to the loop's exception handler.  An awaitable that was cancelled by somebody else has
+    no result: CancelledError is raised then, as by awaiting it, unless there are errors.
+    """
+
+@overload
+def try_join(aw1: Awaitable[_T], /) -> Coroutine[Any, Any, tuple[_T]]: ...
+@overload
+def try_join(aw1: Awaitable[_T], aw2: Awaitable[_T2], /) -> Coroutine[Any, Any, tuple[_T, _T2]]: ...
+@overload
+def try_join(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], /
+) -> Coroutine[Any, Any, tuple[_T, _T2, _T3]]: ...
+@overload
+def try_join(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], /
+) -> Coroutine[Any, Any, tuple[_T, _T2, _T3, _T4]]: ...
+@overload
+def try_join(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], aw5: Awaitable[_T5], /
+) -> Coroutine[Any, Any, tuple[_T, _T2, _T3, _T4, _T5]]: ...
+@overload
+def try_join(*aws: Awaitable[_T]) -> Coroutine[Any, Any, tuple[_T, ...]]:
+    """As `join`, but the first that fails cancels the others, which are awaited, and its error is raised.
+
+    That error itself, not a group.  What the others raise while they are being cancelled goes to the loop's
+    exception handler.
+    """
+
+@overload
+def race(aw1: Awaitable[_T], aw2: Awaitable[_T2], /) -> Coroutine[Any, Any, _T | _T2]: ...
+@overload
+def race(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], /
+) -> Coroutine[Any, Any, _T | _T2 | _T3]: ...
+@overload
+def race(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], /
+) -> Coroutine[Any, Any, _T | _T2 | _T3 | _T4]: ...
+@overload
+def race(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], aw5: Awaitable[_T5], /
+) -> Coroutine[Any, Any, _T | _T2 | _T3 | _T4 | _T5]: ...
+@overload
+def race(*aws: Awaitable[_T]) -> Coroutine[Any, Any, _T]:
+    """Run all of `aws` at once until the first has finished: its result, or the error that it raises.
+
+    The others are cancelled and awaited; errors that they raise go to the loop's exception handler.  Where
+    some have finished at the call already, the first of these wins, and no coroutine is begun.
+
+    Arguments, errors and cancellation are as with `join`; without arguments it raises ValueError.
+    """
+
+@overload
+def race_ok(aw1: Awaitable[_T], aw2: Awaitable[_T2], /) -> Coroutine[Any, Any, _T | _T2]: ...
+@overload
+def race_ok(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], /
+) -> Coroutine[Any, Any, _T | _T2 | _T3]: ...
+@overload
+def race_ok(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], /
+) -> Coroutine[Any, Any, _T | _T2 | _T3 | _T4]: ...
+@overload
+def race_ok(
+    aw1: Awaitable[_T], aw2: Awaitable[_T2], aw3: Awaitable[_T3], aw4: Awaitable[_T4], aw5: Awaitable[_T5], /
+) -> Coroutine[Any, Any, _T | _T2 | _T3 | _T4 | _T5]: ...
+@overload
+def race_ok(*aws: Awaitable[_T]) -> Coroutine[Any, Any, _T]:
+    """As `race`, but the first that succeeds wins; where all fail, an ExceptionGroup of all errors is raised.
+
+    Errors of those that failed before another succeeded are not told.
+    """
 
 @disjoint_base
 class Timeout:

@@ -16,33 +16,29 @@ import math
 from asyncio import CancelledError, _get_running_loop
 from typing import Any, NoReturn
 
+from ._core import current_node, scope_variable
 from ._scope_parts import AnyCoroutine, AnyTask, Queue, TaskStatus, checked_limit, checked_time
 
 # What is entered is open or being left; these two compare as more than the others.
 NEW, CLOSED, OPEN, LEAVING = range(4)
 STATES = ("not entered", "closed", "open", "being left")
 
-current: contextvars.ContextVar[ScopeTree | None] = contextvars.ContextVar("pinloop_scope", default=None)
-"""The innermost scope. Each task made in a scope inherits it, whether it belongs to the scope or not."""
+current: contextvars.ContextVar[Any] = scope_variable
+"""The innermost node of the tree. Each task made in it inherits it, whether it belongs to it or not."""
 
 
 def current_scope() -> ScopeTree | None:
     """The innermost scope that the running task is in, as its host or as a child; None if there is none.
 
-    Tasks that others made in a scope, such as those of `asyncio.create_task`, are not in it.
+    What `join` and its like run is in the scope of who called them. Tasks that others made in a scope, such
+    as those of `asyncio.create_task`, are not in it.
     """
-    scope = current.get()
-    if scope is None:
+    if current.get() is None:
         return None
-    task = asyncio.current_task()
-    if task is None:
-        return None
-    if task is scope._host or task in scope._children:
-        return scope
-    # The first step of an eager task is made before anyone has got hold of the task.
-    if scope._starting is not None and task.get_coro() is scope._starting:
-        return scope
-    return None
+    scope: ScopeTree | None = current_node(asyncio.current_task())
+    while scope is not None and not scope._is_block:
+        scope = scope._parent
+    return scope
 
 
 def checkpoint() -> None:
@@ -51,7 +47,7 @@ def checkpoint() -> None:
     Called by what is about to wait, it keeps a cancelled scope cancelled for all who wait in it, even after
     the one CancelledError that asyncio raises has been caught.
     """
-    scope = current_scope()
+    scope = None if current.get() is None else current_node(asyncio.current_task())
     while scope is not None:
         if scope._cancelled:
             raise CancelledError() if scope._reason is None else CancelledError(scope._reason)
@@ -61,7 +57,12 @@ def checkpoint() -> None:
 
 
 class ScopeTree:
-    """A scope as what can be cancelled: all but its children and how it is entered and left."""
+    """A scope as what can be cancelled: all but its children and how it is entered and left.
+
+    The other nodes of the tree are the native `Group`s of `join` and its like.
+    """
+
+    _is_block = True  # the program can get hold of it
 
     __slots__ = (
         "__weakref__",

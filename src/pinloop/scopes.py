@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ._core import current_node
 from ._scope_parts import AnyCoroutine, AnyTask, TaskStatus, is_pending, link, take_pending, unlink
 from ._scope_tree import CLOSED, LEAVING, NEW, OPEN, ScopeTree, checkpoint, current, current_scope
 
@@ -78,7 +79,7 @@ class Scope(ScopeTree):
             raise RuntimeError(f"{self!r} can be entered by a task only")
         self._loop, self._host, self._create_task = loop, host, loop.create_task
         self._on_done = self._done if self._limit is None else self._done_limited
-        self._outer, self._parent = current.get(), current_scope()
+        self._outer, self._parent = current.get(), current_node(host)
         if self._parent is not None:
             self._parent._inner[host] = self
         current.set(self)
