@@ -343,7 +343,7 @@ cdef class Group(Call):
         self.loop.call_exception_handler({
             "message": f"{self.qualified_name()}() came to something else than this error of an awaitable",
             "exception": error,
-            "future": arm,
+            "awaitable": arm,     # as "future" its context would be entered, which may be this one
         })
         return 0
 

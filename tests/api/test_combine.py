@@ -80,7 +80,7 @@ def test_the_first_error_of_a_try_join_is_raised_itself(run: Run, loop_errors: l
         arms.check()
         assert [context["exception"] for context in loop_errors] == [late]
         assert "try_join()" in loop_errors[0]["message"]
-        assert loop_errors[0]["future"] is arms.tasks["c"]
+        assert loop_errors[0]["awaitable"] is arms.tasks["c"]
         loop_errors.clear()
 
     run(main())
