@@ -193,8 +193,16 @@ class Ahead:
             return
         unseen, self._errors = self._errors, []
         self._report(unseen)
-        stops = self._closing or (self._crew is not None and self._crew.cancel_called)
+        crew = self._crew
+        if crew is not None and (task := asyncio.current_task()) is not None:
+            if task is pump or task in crew._children:
+                raise RuntimeError(
+                    "a stream cannot be closed by what runs in it, which would wait for itself"
+                )
+        stops = self._closing or (crew is not None and crew.cancel_called)
         self._closing = True
+        if crew is not None:
+            crew._spread(None)  # also where the source takes the pump's cancellation for itself
         try:
             if not pump.done():
                 await join(pump, stops)
@@ -248,7 +256,7 @@ class Ahead:
         try:
             async for item in self._ups[0].it:
                 self._ahead += 1
-                if not self._begin(crew, item):
+                if crew._aborted or not self._begin(crew, item):
                     return
                 while self._ahead >= limit:
                     self._room = loop.create_future()
@@ -259,7 +267,7 @@ class Ahead:
         except Exception as error:
             self._errors.append(error)
         except CancelledError:
-            crew._spread(None)  # the calls need not wait until the source is closed
+            crew._spread(None)  # it may be from outside: the calls need not wait until the source is closed
             raise
         finally:
             self._leaving = True
@@ -392,12 +400,14 @@ class Merge(Ahead):
 
     async def _pull(self, crew: Crew) -> None:
         for up in self._ups:
-            crew.call(self._pull_one(up), None)
+            crew.call(self._pull_one(crew, up), None)
 
-    async def _pull_one(self, up: Step) -> None:
+    async def _pull_one(self, crew: Crew, up: Step) -> None:
         assert self._loop is not None
         try:
             async for item in up.it:
+                if crew._aborted:
+                    return
                 gate = self._loop.create_future()
                 self._gates.append(gate)
                 self._queue.append(item)

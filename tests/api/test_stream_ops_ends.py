@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -343,6 +344,44 @@ async def test_cancelled_as_it_is_closed_it_waits_all_the_same() -> None:
     assert is_over(source, calls)
 
 
+@pytest.mark.parametrize("how", ["raises", "returns", "goes on"])
+@pytest.mark.parametrize("kind", ["ordered", "unordered", "buffer", "buffer-map", "throttle"])
+@orders
+async def test_a_source_that_takes_the_cancellation_for_itself(kind: str, how: str) -> None:
+    """Whatever it makes of it, the calls are cancelled, and it is asked for no more."""
+    calls = Calls(seconds=100)
+    after = 0
+
+    async def source() -> AsyncIterator[int]:
+        nonlocal after
+        for n in range(4):
+            yield n
+        try:
+            await asyncio.sleep(10_000)
+        except asyncio.CancelledError:
+            if how == "raises":
+                raise OSError("of the source") from None
+            if how == "returns":
+                return
+        while True:
+            after += 1
+            yield -1
+
+    async def consume() -> None:
+        async with MAKE[kind](stream(source), calls) as items:
+            async for _ in items:
+                pass
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(150)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() or (how == "raises" and str(task.exception()) == "of the source")
+    assert calls.running == 0
+    assert after <= 1
+    assert asyncio.get_running_loop().time() == pytest.approx(150)
+
+
 # ------------------------------------------------------------------------------ who does what --
 
 
@@ -360,6 +399,46 @@ async def test_a_source_that_holds_a_block_open_is_read_by_one_task() -> None:
     async with stream(source).map(calls, 3) as items:
         assert [await anext(items), await anext(items)] == [0, 1]
     assert await stream(source).buffer(2).map(calls, 3).fold(0, max) == 99 * 99
+
+
+@orders
+async def test_closed_by_what_runs_in_it() -> None:
+    """It would wait for itself."""
+    streams: list[Stream[Any]] = []
+
+    async def function(n: int) -> None:
+        await streams[0].aclose()
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await streams[0].aclose()
+
+    for made in (stream(range(1)).map(function, 2), stream(source).buffer(3)):
+        streams[:] = [made]
+        with pytest.raises(RuntimeError, match="wait for itself|already running"):
+            await made.collect()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks come with Python 3.12")
+@every_kind
+@orders
+async def test_eager_tasks(kind: str) -> None:
+    """What runs ahead may be at its end before there is a task for it."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    for count, seconds in ((3, 1.0), (0, 0.0)):
+        source, calls = Source(count), Calls(seconds=seconds)
+        async with MAKE[kind](stream(source), calls) as items:
+            left = 4
+            async for _ in items:
+                left -= 1
+                if not left:
+                    break
+        assert is_over(source, calls)
+
+    async def plain(n: int) -> int:
+        return n
+
+    assert await stream(range(20)).map(plain, 3).buffer(2).map(plain, 3, ordered=False).fold(0, max) == 19
 
 
 @orders

@@ -6,10 +6,10 @@ import fnmatch
 import importlib.util
 from dataclasses import dataclass
 
-from . import cells, cells_process, cells_sync
+from . import cells, cells_pipes, cells_process, cells_sync
 from .errors import BenchError
 
-SCHEDULER, NATIVE, SERVER, PROCESS = "scheduler", "native", "server", "process"
+SCHEDULER, NATIVE, PIPES, SERVER, PROCESS = "scheduler", "native", "pipes", "server", "process"
 MIB = 1 << 20
 
 
@@ -71,6 +71,13 @@ def _scheduler_cells() -> list[Cell]:
     return [
         Cell(name, title, NATIVE if name.endswith(cells_sync.NATIVE) else SCHEDULER, quick=True)
         for name, title in cells.TITLES.items()
+    ]
+
+
+def _pipe_cells() -> list[Cell]:
+    return [
+        Cell(name, title, PIPES, quick=True, needs=cells_pipes.NEEDS[name])
+        for name, title in cells_pipes.TITLES.items()
     ]
 
 
@@ -141,6 +148,7 @@ def _sendfile_cell(mib: int, label: str, quick: bool) -> Cell:
 
 CELLS = (
     *_scheduler_cells(),
+    *_pipe_cells(),
     *_process_cells(),
     *(
         _echo_cell(style, kib, connections)

@@ -106,9 +106,9 @@ async def _measure_for(function: Any, seconds: float, least: int) -> dict[str, f
 
 def run_cell(arguments: argparse.Namespace, factory: Any) -> None:
     """Run one cell that needs no server, print what it took."""
-    from . import cells, cells_process, cells_sync  # noqa: F401 - enters its cells in those of cells
+    from . import cells, cells_pipes, cells_process, cells_sync  # noqa: F401 - enters its cells in those of cells
 
-    function = (cells.CELLS | cells_process.CELLS)[arguments.cell]
+    function = (cells.CELLS | cells_pipes.CELLS | cells_process.CELLS)[arguments.cell]
     least = 20 if arguments.cell in cells_process.CELLS else 1000
     with asyncio.Runner(loop_factory=factory) as runner:
         if arguments.count:
