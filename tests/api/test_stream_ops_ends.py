@@ -415,7 +415,7 @@ async def test_closed_by_what_runs_in_it() -> None:
 
     for made in (stream(range(1)).map(function, 2), stream(source).buffer(3)):
         streams[:] = [made]
-        with pytest.raises(RuntimeError, match="wait for itself|already running"):
+        with pytest.raises(RuntimeError, match=r"wait for itself|already running"):
             await made.collect()
 
 
