@@ -58,6 +58,7 @@ include "waitq.pxi"          # how tasks wait for one another's doings
 include "sync.pxi"           # Event, Lock, Semaphore
 include "queue.pxi"
 include "timeout.pxi"
+include "limiter.pxi"
 include "combine.pxi"        # the children of join and its like
 include "loop_virtual.pxi"   # the loop of pinloop.testing
 include "streamcall.pxi"     # what a stream's methods return

@@ -17,6 +17,8 @@
 # whole share and no step pays for it.  (Where the ring has just grown, a step may begin it anew.)  Loops of
 # other kinds say nothing of steps: there each BUDGETth operation of the thread gives way, whosever it is.
 
+cdef object get_running_or_none = asyncio._get_running_loop
+
 cdef enum:
     BUDGET = 128
 
@@ -57,7 +59,7 @@ cdef class Turn(Call):
 
     cdef object begin(self):
         if not self.always:
-            running = asyncio._get_running_loop()
+            running = get_running_or_none()
             if not budget_spent(<Loop>running if isinstance(running, Loop) else None):
                 return None
         return WOULD_BLOCK

@@ -507,6 +507,9 @@ cdef object start_child(Loop loop, object coro):
     loop.eager_depth += 1
     try:
         task.start(coro, None, None, True)
+    except BaseException:
+        task.log_traceback = False    # who gets it here sees it
+        raise
     finally:
         loop.eager_depth -= 1
     return task

@@ -10,6 +10,7 @@ cdef class WaitQueue:
     cdef int join(self, WaitCall call) except -1
     cdef int leave(self, WaitCall call) except -1
     cdef bint wake_first(self) except -1
+    cdef WaitCall next_to_wake(self)
     cdef int wake_all(self) except -1
     cdef bint in_use(self) except -1
     cdef list futures(self, bint all_of_them)
@@ -59,7 +60,8 @@ cdef class Lock(Waitable):
 
 cdef class Semaphore(Waitable):
     cdef bint acquires_otherwise  # a subclass has an `acquire` of its own
-    cdef object value            # permits to be had; any number
+    cdef object value            # permits to be had; any number, and negative once there are fewer than taken
+    cdef object given_total      # how many there are, as it was told
     cdef object bound            # of a BoundedSemaphore: it never holds more; else None
     cdef WaitQueue waiters
 
@@ -73,6 +75,27 @@ cdef class Semaphore(Waitable):
 
 cdef class BoundedSemaphore(Semaphore):
     pass
+
+
+cdef class Limiter(Waitable):
+    cdef object limit            # how many tokens there are: an int or inf
+    cdef dict borrowed_by        # the borrowers, in order
+    cdef dict waiting            # those who are to be, by the same
+    cdef WaitQueue waiters
+
+    @cython.final
+    cdef int refuse_second(self, object borrower) except -1
+    @cython.final
+    cdef int lend_now(self, object borrower) except -1
+    @cython.final
+    cdef int take_back(self, object borrower) except -1
+    @cython.final
+    cdef int hand_on(self) except -1
+
+
+@cython.final
+cdef class Borrower:
+    cdef object who
 
 
 cdef class Queue(Waitable):

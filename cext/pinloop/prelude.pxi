@@ -19,6 +19,8 @@ from asyncio import base_futures, base_tasks, format_helpers, futures
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 
+from pinloop.errors import WouldBlock
+
 try:
     import ssl as py_ssl
 except ImportError:       # a Python built without OpenSSL

@@ -133,7 +133,30 @@ cdef class Semaphore(Waitable):
     def __init__(self, value=1):
         if value < 0:
             raise ValueError(f"Semaphore initial value must be >= 0, not {value!r}")
-        self.value = value
+        self.value = self.given_total = value
+
+    @property
+    def total(self):
+        """How many permits there are, if each was given back as often as it was taken.
+
+        It can be set, to an int of 0 or more.  More permits go to those who wait, at once; where fewer are
+        left than were taken, nobody loses one, but `acquire` waits until enough have been given back.
+        """
+        return self.given_total
+
+    @total.setter
+    def total(self, total):
+        total = checked_permits(total)
+        self.value += total - self.given_total
+        self.given_total = total
+        if self.bound is not None:
+            self.bound = total
+        self.hand_on_all()
+
+    @property
+    def available(self):
+        """How many permits could be taken now."""
+        return max(self.value, 0)
 
     def locked(self):
         """Whether `acquire` would wait."""
@@ -151,7 +174,8 @@ cdef class Semaphore(Waitable):
         if self.bound is not None and self.value >= self.bound:
             raise ValueError("BoundedSemaphore released too many times")
         self.value += 1
-        self.hand_on()
+        if self.value > 0:
+            self.hand_on()
 
     def __aenter__(self):
         if self.acquires_otherwise:
@@ -163,7 +187,7 @@ cdef class Semaphore(Waitable):
         return DONE
 
     cdef bint is_free(self) except -1:
-        return self.value != 0 and (self.waiters.first is None or not self.waiters.in_use())
+        return self.value > 0 and (self.waiters.first is None or not self.waiters.in_use())
 
     cdef object attempt(self, WaitCall call):
         if not call.resumed:
@@ -199,6 +223,10 @@ cdef class Semaphore(Waitable):
         return described(self, f"unlocked, value:{self.value}" if self.is_free() else "locked", self.waiters)
 
     @property
+    def _waiting(self):
+        return self.waiters.count
+
+    @property
     def _value(self):
         return self.value
 
@@ -213,6 +241,16 @@ cdef class BoundedSemaphore(Semaphore):
     def __init__(self, value=1):
         Semaphore.__init__(self, value)
         self.bound = value
+
+
+cdef object checked_permits(object total):
+    try:
+        total = operator.index(total)
+    except TypeError:
+        raise TypeError(f"total must be an integer, not {type(total).__name__}") from None
+    if total < 0:
+        raise ValueError(f"total must be 0 or more, not {total!r}")
+    return total
 
 
 cdef object PlainLock = Lock

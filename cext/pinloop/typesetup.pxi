@@ -131,7 +131,7 @@ for _type in (
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
-    Call, Group, Turn, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
+    Call, Group, Turn, Borrower, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
 ):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)

@@ -55,6 +55,13 @@ cdef class WaitQueue:
                 return True
         return False
 
+    cdef WaitCall next_to_wake(self):
+        """Whom `wake_first` would let go on, or None."""
+        cdef WaitCall call = None if self.sleeper == NULL else <WaitCall>self.sleeper
+        while call is not None and not is_pending(call.future):
+            call = call.next
+        return call
+
     cdef int wake_all(self) except -1:
         while self.wake_first():
             pass
@@ -163,6 +170,8 @@ cdef class WaitCall(Call):
         return self.owner.attempt(self)
 
     cdef object proceed(self):
+        if self.future is None:       # it has only given way, see budget.pxi
+            return self.owner.attempt(self)
         if is_pending(self.future):
             raise RuntimeError("await wasn't used with future")
         self.future.result()          # raises if it was not the queue that ended it

@@ -21,7 +21,18 @@ from ._streams import (
     start_server,
     start_unix_server,
 )
-from ._sync import BoundedSemaphore, Event, LifoQueue, Lock, PriorityQueue, Queue, Semaphore
+from ._sync import (
+    BoundedSemaphore,
+    Event,
+    LifoQueue,
+    Limiter,
+    LimiterStatistics,
+    Lock,
+    PriorityQueue,
+    Queue,
+    Semaphore,
+    SemaphoreStatistics,
+)
 from .combine import consume_budget, join, race, race_ok, try_join, yield_now
 from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
@@ -35,6 +46,8 @@ __all__ = [
     "EventLoopPolicy",
     "Future",
     "LifoQueue",
+    "Limiter",
+    "LimiterStatistics",
     "Lock",
     "Loop",
     "PriorityQueue",
@@ -42,6 +55,7 @@ __all__ = [
     "QueueShutDown",
     "Scope",
     "Semaphore",
+    "SemaphoreStatistics",
     "Server",
     "Stream",
     "StreamReader",

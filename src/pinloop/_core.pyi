@@ -11,7 +11,7 @@ import asyncio
 import ssl
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Iterable
 from contextvars import Context, ContextVar
 from socket import socket
 from traceback import StackSummary
@@ -1163,6 +1163,20 @@ class Semaphore(Waitable):
     """A number of permits that tasks take and give back.  Whoever waits longest gets one first."""
 
     def __init__(self, value: int = 1) -> None: ...
+    @property
+    def total(self) -> int:
+        """How many permits there are, if each was given back as often as it was taken.
+
+        It can be set, to an int of 0 or more.  More permits go to those who wait, at once; where fewer are
+        left than were taken, nobody loses one, but `acquire` waits until enough have been given back.
+        """
+    @total.setter
+    def total(self, total: int) -> None: ...
+    @property
+    def _waiting(self) -> int: ...
+    @property
+    def available(self) -> int:
+        """How many permits could be taken now."""
     def locked(self) -> bool:
         """Whether `acquire` would wait."""
     def acquire(self) -> Coroutine[Any, Any, Literal[True]]:
@@ -1177,6 +1191,50 @@ class Semaphore(Waitable):
 
 class BoundedSemaphore(Semaphore):
     """A Semaphore that refuses to have more permits than at first."""
+
+@disjoint_base
+class Limiter(Waitable):
+    """So many tokens, lent to borrowers.  Whoever waits longest gets one first."""
+
+    def __init__(self, total: float) -> None: ...
+    @property
+    def total(self) -> float:
+        """How many tokens there are: an int of 0 or more, or math.inf.
+
+        It can be set.  More tokens go to those who wait, at once; where fewer are left than have been
+        lent, no borrower loses one, but nobody gets one until enough have been given back.
+        """
+    @total.setter
+    def total(self, total: float) -> None: ...
+    @property
+    def borrowed(self) -> int:
+        """How many tokens are lent."""
+    @property
+    def available(self) -> float:
+        """How many could be lent now."""
+    @property
+    def _waiting(self) -> int: ...
+    @property
+    def borrowers(self) -> tuple[Any, ...]:
+        """Who has borrowed one, in the order in which they did."""
+    def acquire(self) -> Coroutine[Any, Any, None]:
+        """Borrow a token for the task that runs, waiting until there is one.
+
+        Cancelled while it waits, it has none, and one that it was about to get goes to the next.  Raises
+        RuntimeError if the task has one already or waits for one, and outside of a task.
+        """
+    def acquire_on_behalf_of(self, borrower: Hashable) -> Coroutine[Any, Any, None]:
+        """The same for any hashable object as the borrower: a request, a connection, a thread."""
+    def acquire_nowait(self) -> None:
+        """Borrow one for the task that runs, now.  Raises WouldBlock if there is none, and as `acquire`."""
+    def acquire_on_behalf_of_nowait(self, borrower: Hashable) -> None:
+        """The same for any hashable object as the borrower."""
+    def release(self) -> None:
+        """Give back what the task that runs has borrowed.  Raises RuntimeError if it has not."""
+    def release_on_behalf_of(self, borrower: Hashable) -> None:
+        """Give back what that borrower has.  Raises RuntimeError if it has nothing."""
+    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
+    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
 
 @disjoint_base
 class Queue(Waitable, Generic[_T]):

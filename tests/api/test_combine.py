@@ -419,6 +419,22 @@ def test_what_is_ready_needs_no_turn(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in 3.14")
+def test_a_call_graph_leads_to_the_caller(run: Run) -> None:
+    async def child() -> Any:
+        await asyncio.sleep(0)
+        graph = asyncio.capture_call_graph()  # type: ignore[attr-defined]
+        return [each.future for each in graph.awaited_by]
+
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.01, future.set_result, [this_task()])
+        assert await join(child(), child(), future) == ([this_task()],) * 3
+        assert not future._asyncio_awaited_by  # type: ignore[attr-defined]
+
+    run(main())
+
+
 def test_deep_nesting_needs_no_stack(run: Run) -> None:
     async def level(depth: int) -> int:
         return 0 if depth == 0 else 1 + (await join(level(depth - 1)))[0]

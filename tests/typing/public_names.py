@@ -190,3 +190,18 @@ async def network(loop: pinloop.Loop) -> None:
     assert_type(server.get_loop(), pinloop.Loop)
     transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", 1)
     assert_type(transport, asyncio.Transport)
+
+
+async def combined() -> None:
+    async def name() -> str:
+        return "name"
+
+    assert_type(await pinloop.join(main(), name()), tuple[int, str])
+    assert_type(await pinloop.try_join(*[main()]), tuple[int, ...])
+    assert_type(await pinloop.race(main(), name()), int | str)
+    assert_type(await pinloop.race_ok(*[main()]), int)
+    assert_type(await pinloop.yield_now(), None)
+    limiter = pinloop.Limiter(3)
+    async with limiter:
+        assert_type(limiter.statistics().borrowers, tuple[object, ...])
+    assert_type(pinloop.Semaphore(2).statistics(), pinloop.SemaphoreStatistics)

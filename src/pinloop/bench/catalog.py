@@ -6,7 +6,7 @@ import fnmatch
 import importlib.util
 from dataclasses import dataclass
 
-from . import cells, cells_pipes, cells_process, cells_sync
+from . import cells, cells_combine, cells_pipes, cells_process, cells_sync  # noqa: F401 - enters its cells
 from .errors import BenchError
 
 SCHEDULER, NATIVE, PIPES, SERVER, PROCESS = "scheduler", "native", "pipes", "server", "process"

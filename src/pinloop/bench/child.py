@@ -106,7 +106,7 @@ async def _measure_for(function: Any, seconds: float, least: int) -> dict[str, f
 
 def run_cell(arguments: argparse.Namespace, factory: Any) -> None:
     """Run one cell that needs no server, print what it took."""
-    from . import cells, cells_pipes, cells_process, cells_sync  # noqa: F401 - enters its cells in those of cells
+    from . import cells, cells_combine, cells_pipes, cells_process, cells_sync  # noqa: F401 - enter theirs
 
     function = (cells.CELLS | cells_pipes.CELLS | cells_process.CELLS)[arguments.cell]
     least = 20 if arguments.cell in cells_process.CELLS else 1000
