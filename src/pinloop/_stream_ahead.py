@@ -194,11 +194,9 @@ class Ahead:
         unseen, self._errors = self._errors, []
         self._report(unseen)
         crew = self._crew
-        if crew is not None and (task := asyncio.current_task()) is not None:
-            if task is pump or task in crew._children:
-                raise RuntimeError(
-                    "a stream cannot be closed by what runs in it, which would wait for itself"
-                )
+        task = asyncio.current_task()
+        if crew is not None and task is not None and (task is pump or task in crew._children):
+            raise RuntimeError("a stream cannot be closed by what runs in it, which would wait for itself")
         stops = self._closing or (crew is not None and crew.cancel_called)
         self._closing = True
         if crew is not None:
