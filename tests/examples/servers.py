@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,7 +44,7 @@ def command(name: str, *args: str) -> list[str]:
 async def output(name: str, *args: str) -> str:
     """What an example prints, run as the program that it is."""
     process = await asyncio.create_subprocess_exec(
-        *command(name, *args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+        *command(name, *args), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     printed, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, "")

@@ -164,7 +164,7 @@ def test_as_a_program(run: Run) -> None:
         async with server:
             target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
             process: Any = await asyncio.create_subprocess_exec(
-                *command("tcp_proxy.py", "0", target), stdout=subprocess.PIPE, env=os.environ
+                *command("tcp_proxy.py", "0", target), stdout=subprocess.PIPE
             )
             port = int((await process.stdout.readline()).split()[-1])
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
