@@ -55,8 +55,13 @@ include "loop.pxi"           # the asyncio-facing Loop
 include "loop_calls.pxi"     # call_soon and its kin
 include "budget.pxi"         # when what never has to wait gives way
 include "waitq.pxi"          # how tasks wait for one another's doings
+include "claim.pxi"          # who waits for one of several things
 include "sync.pxi"           # Event, Lock, Semaphore
 include "queue.pxi"
+include "channel.pxi"        # what the ends of a channel share
+include "channel_calls.pxi"  # what their methods return
+include "channel_ends.pxi"   # Sender, Receiver
+include "select.pxi"         # exactly one of several operations
 include "timeout.pxi"
 include "limiter.pxi"
 include "combine.pxi"        # the children of join and its like

@@ -446,6 +446,70 @@ static inline void pl_stop_iteration_by(PyObject *spare, PyObject *value) {
 #define PL_STOPS_ARE_MADE 0
 #define pl_stop_iteration_by(spare, value) pl_stop_iteration(value)
 #endif
+
+/* The StopIteration by which a call's result gets to an `await`, used again and again: a subclass, which its
+ * last reference brings back to its loop, emptied.  Nobody sees it but who steps a call by hand. */
+#if PL_STOPS_ARE_MADE && !defined(Py_GIL_DISABLED)
+typedef struct {
+    PyStopIterationObject stop;
+    PyObject *loop;              /* owned, while it is in use */
+    PyObject **place;            /* in the loop, where it is kept */
+} PlStop;
+
+static PyTypeObject pl_stop_type;
+static destructor pl_stop_destroy;
+
+static void pl_stop_dealloc(PyObject *self) {
+    PlStop *stop = (PlStop *)self;
+    PyObject *loop = stop->loop, *value = stop->stop.value;
+    stop->loop = NULL;
+    if (loop != NULL && *stop->place == NULL && stop->stop.dict == NULL && stop->stop.notes == NULL
+            && stop->stop.traceback == NULL && stop->stop.context == NULL && stop->stop.cause == NULL) {
+        stop->stop.value = NULL;
+        Py_SET_REFCNT(self, 1);
+        *stop->place = self;
+        Py_XDECREF(value);       /* whatever this and the next run: it is out of our hands */
+    } else {
+        pl_stop_destroy(self);
+    }
+    Py_XDECREF(loop);
+}
+
+static int pl_make_stop_type(void) {
+    PyTypeObject *base = (PyTypeObject *)PyExc_StopIteration;
+    if (pl_stop_type.tp_name != NULL) return 0;
+    pl_stop_type.tp_name = "StopIteration";
+    pl_stop_type.tp_basicsize = sizeof(PlStop);
+    pl_stop_type.tp_base = base;
+    pl_stop_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC;
+    pl_stop_type.tp_traverse = base->tp_traverse;
+    pl_stop_type.tp_clear = base->tp_clear;
+    pl_stop_type.tp_dealloc = pl_stop_dealloc;
+    pl_stop_destroy = base->tp_dealloc;
+    return PyType_Ready(&pl_stop_type);
+}
+
+/* Raises it for a value, whose reference it takes over. */
+static void pl_stop_with(PyObject *loop, PyObject **place, PyObject *value) {
+    PyObject *stop = *place;
+    if (stop == NULL) {
+        stop = PyObject_CallNoArgs((PyObject *)&pl_stop_type);
+        if (stop == NULL) {
+            Py_DECREF(value);
+            return;
+        }
+        ((PlStop *)stop)->place = place;
+    }
+    *place = NULL;
+    ((PlStop *)stop)->loop = Py_NewRef(loop);
+    Py_XSETREF(((PyStopIterationObject *)stop)->value, value);
+    PyErr_SetRaisedException(stop);
+}
+#else
+#define pl_make_stop_type() 0
+#define pl_stop_with(loop, place, result) (pl_stop_iteration(result), Py_DECREF(result))
+#endif
+
 #define pl_empty_stop(spare) Py_CLEAR(((PyStopIterationObject *)(spare))->value)
 
 /* From 3.14 on asyncio keeps a thread's running loop and current task side by side in the private part of

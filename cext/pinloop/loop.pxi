@@ -27,6 +27,7 @@ cdef class Loop(SocketCalls):
         PyMem_RawFree(self.scratch)
         PyMem_RawFree(self.tls_scratch)
         pool_free(&self.pool)
+        Py_XDECREF(self.kept_stop)
 
     cdef int report(self, dict context) except -1:
         self.call_exception_handler(context)

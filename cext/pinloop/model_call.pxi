@@ -25,3 +25,22 @@ cdef class Call:
 @cython.final
 cdef class Turn(Call):
     cdef bint always             # else it gives way only if the budget is spent
+
+
+cdef struct WaiterList
+
+cdef struct Waiter:              # a place in a queue: of a call, or of one arm of a select
+    Waiter* next
+    Waiter* previous
+    WaiterList* list             # where it stands; NULL: nowhere
+    PyObject* call               # borrowed, a ClaimCall: it takes its waiters out before it goes
+    PyObject* end                # borrowed: the ChannelEnd it was asked of
+    PyObject* item               # borrowed: what it is to send
+    int operation                # a ChannelOperation
+    uint64_t serial              # of the item that it was handed
+
+
+cdef struct WaiterList:
+    Waiter* first
+    Waiter* last
+    Py_ssize_t count

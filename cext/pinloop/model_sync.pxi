@@ -47,6 +47,7 @@ cdef class WaitCall(Call):
 cdef class Flag(Waitable):
     cdef bint flag
     cdef WaitQueue waiters
+    cdef WaiterList watchers     # those that select waits by
 
 
 cdef class Lock(Waitable):

@@ -60,8 +60,8 @@ from pinloop.inbox cimport (
     Inbox, InboxNode, inbox_fall_asleep, inbox_push, inbox_take, inbox_waiting, inbox_wake, inbox_wake_up,
 )
 from pinloop.ring cimport (
-    Ring, ring_clear, ring_count, ring_free, ring_init, ring_make_room, ring_pop, ring_push, ring_put,
-    ring_shrink,
+    Ring, ring_clear, ring_count, ring_free, ring_init, ring_make_room, ring_pop, ring_push,
+    ring_push_front, ring_put, ring_shrink,
 )
 from pinloop.timers cimport (
     timers_count, timers_first, timers_free, timers_pop, timers_push, timers_take_last,

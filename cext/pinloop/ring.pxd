@@ -54,6 +54,17 @@ cdef inline int ring_push(Ring* ring, object runnable) except -1:
     ring_put(ring, <PyObject*>runnable)
     return 0
 
+cdef inline int ring_push_front(Ring* ring, object entry) except -1:
+    """Put it before the oldest, taking a reference to it."""
+    ring_make_room(ring)
+    if ring.head == 0:                # the counters must not wrap round
+        ring.head += ring.mask + 1
+        ring.tail += ring.mask + 1
+    Py_INCREF(entry)
+    ring.head -= 1
+    ring.slots[ring.head & ring.mask] = <PyObject*>entry
+    return 0
+
 cdef inline PyObject* ring_pop(Ring* ring) noexcept:
     """The oldest entry, whose reference the caller now owns.  The ring must not be empty."""
     cdef PyObject* entry = ring.slots[ring.head & ring.mask]

@@ -23,6 +23,8 @@ cdef class Flag(Waitable):
         if not self.flag:
             self.flag = True
             self.waiters.wake_all()
+            if self.watchers.first != NULL:
+                claim_all(&self.watchers)
 
     def clear(self):
         """Take the flag back: who calls `wait` from now on waits for the next `set`."""

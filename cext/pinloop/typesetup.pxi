@@ -39,6 +39,19 @@ cdef int clear_queue(PyObject* self) noexcept:
     return clear_queue_fields(self)
 
 
+cdef Traverse traverse_channel_fields = <Traverse><void*>(<PyTypeObject*>Channel).tp_traverse
+cdef Clear clear_channel_fields = <Clear><void*>(<PyTypeObject*>Channel).tp_clear
+
+
+cdef int traverse_channel(PyObject* self, Visit visit, void* arg) noexcept:
+    return traverse_channel_fields(self, visit, arg) or visit_ring(&(<Channel>self).items, visit, arg)
+
+
+cdef int clear_channel(PyObject* self) noexcept:
+    ring_clear(&(<Channel>self).items)
+    return clear_channel_fields(self)
+
+
 cdef int visit_spares(Spares* spares, Visit visit, void* arg) noexcept:
     cdef int i, stop
     for i in range(spares.count):
@@ -86,6 +99,8 @@ cdef int clear_loop(PyObject* self) noexcept:
 (<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
 (<PyTypeObject*>Queue).tp_traverse = <traverseproc><void*>traverse_queue
 (<PyTypeObject*>Queue).tp_clear = <inquiry><void*>clear_queue
+(<PyTypeObject*>Channel).tp_traverse = <traverseproc><void*>traverse_channel
+(<PyTypeObject*>Channel).tp_clear = <inquiry><void*>clear_channel
 # It took over its base's when the types were made, and has no fields of its own to visit.
 (<PyTypeObject*>VirtualLoop).tp_traverse = <traverseproc><void*>traverse_loop
 (<PyTypeObject*>VirtualLoop).tp_clear = <inquiry><void*>clear_loop
@@ -132,16 +147,23 @@ for _type in (
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
     Call, Group, Turn, Borrower, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
+    ClaimCall, ReadyCall, Channel, ChannelCall, ChannelEnd, Sender, Receiver, Permit, Sending,
+    SelectCall, ArmWake, After, FdReady,
 ):
     pl_forbid_new(<PyTypeObject*>_type)
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)
 
-for _type in (Call, Group, SocketCall, Turn, WaitCall):
+for _type in (Call, ClaimCall, Group, ReadyCall, SelectCall, SocketCall, Turn, WaitCall):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>await_call, <void*>step_call, <void*>resume_call)
 for _type in (SocketCall, StreamCall, WaitCall):
     pl_keep_memory(<PyTypeObject*>_type)
 pl_set_awaitable(<PyTypeObject*>StreamCall, <void*>await_call, <void*>step_stream_call, <void*>resume_call)
+pl_set_awaitable(<PyTypeObject*>ChannelCall, <void*>await_call, <void*>step_channel_call, <void*>resume_call)
+if SPARES_ARE_SHARED:
+    (<PyTypeObject*>ChannelCall).tp_dealloc = <destructor><void*>release_channel_call
+if pl_make_stop_type() < 0:
+    raise SystemError("no StopIteration of its own")
 pl_set_awaitable(
     <PyTypeObject*>TimeoutEntry, <void*>await_itself, <void*>step_entry, <void*>send_entry)
 pl_set_awaitable(<PyTypeObject*>Done, <void*>await_itself, <void*>step_done, <void*>send_done)

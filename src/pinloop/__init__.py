@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._core import Future, QueueShutDown, Task, Timeout, timeout, timeout_at
+from ._core import (
+    Future,
+    QueueShutDown,
+    Task,
+    Timeout,
+    after,
+    readable,
+    select,
+    select_nowait,
+    timeout,
+    timeout_at,
+    writable,
+)
 from ._loop import Loop
 from ._server import Server
 from ._streams import (
@@ -33,7 +45,28 @@ from ._sync import (
     Semaphore,
     SemaphoreStatistics,
 )
+from .channels import (
+    BroadcastReceiver,
+    BroadcastSender,
+    ChannelStatistics,
+    OneshotSender,
+    Permit,
+    Receiver,
+    Sender,
+    ThreadReceiver,
+    ThreadSender,
+    WatchReceiver,
+    WatchSender,
+    broadcast,
+    channel,
+    from_thread,
+    oneshot,
+    priority,
+    to_thread,
+    watch,
+)
 from .combine import consume_budget, join, race, race_ok, try_join, yield_now
+from .errors import BrokenChannel, ChannelError, ClosedChannel, EndOfChannel, Lagged, WouldBlock
 from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
 from .streams import Stream, from_channel, stream
@@ -42,20 +75,32 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BoundedSemaphore",
+    "BroadcastReceiver",
+    "BroadcastSender",
+    "BrokenChannel",
+    "ChannelError",
+    "ChannelStatistics",
+    "ClosedChannel",
+    "EndOfChannel",
     "Event",
     "EventLoopPolicy",
     "Future",
+    "Lagged",
     "LifoQueue",
     "Limiter",
     "LimiterStatistics",
     "Lock",
     "Loop",
+    "OneshotSender",
+    "Permit",
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
+    "Receiver",
     "Scope",
     "Semaphore",
     "SemaphoreStatistics",
+    "Sender",
     "Server",
     "Stream",
     "StreamReader",
@@ -63,28 +108,45 @@ __all__ = [
     "StreamWriter",
     "Task",
     "TaskStatus",
+    "ThreadReceiver",
+    "ThreadSender",
     "Timeout",
+    "WatchReceiver",
+    "WatchSender",
+    "WouldBlock",
+    "after",
+    "broadcast",
+    "channel",
     "consume_budget",
     "fail_after",
     "fail_at",
     "from_channel",
+    "from_thread",
     "install",
     "join",
     "move_on_after",
     "move_on_at",
     "new_event_loop",
+    "oneshot",
     "open_connection",
     "open_unix_connection",
+    "priority",
     "race",
     "race_ok",
+    "readable",
     "run",
     "scope",
+    "select",
+    "select_nowait",
     "start_server",
     "start_unix_server",
     "stream",
     "timeout",
     "timeout_at",
+    "to_thread",
     "try_join",
+    "watch",
+    "writable",
     "yield_now",
 ]
 

@@ -36,6 +36,8 @@ from typing import (
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
+from ._channel_parts import ChannelStatistics
+
 _T = TypeVar("_T")
 _T2 = TypeVar("_T2")
 _T3 = TypeVar("_T3")
@@ -1433,3 +1435,175 @@ def timeout(delay: float | None) -> Timeout:
 
 def timeout_at(when: float | None) -> Timeout:
     """The same, for a time on the loop's clock: `loop.time()`."""
+
+def count_cancelled_scope(loop: object, change: int) -> None:
+    """Note that a scope of the loop is open and cancelled, 1, or not any more, -1."""
+
+@disjoint_base
+class ClaimCall(Call):
+    """A call that waits for one of several things, or for one."""
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        """Give up what it waits for, and raise the exception.
+
+        What was done and cannot be undone is over: from Python 3.13 on the call then ends as such, and a
+        CancelledError is raised at the task's next await instead.
+        """
+
+@final
+class ReadyCall(Call):
+    """A call whose result is there."""
+
+@final
+class ChannelCall(ClaimCall):
+    """A call of a method of a channel's end."""
+
+@final
+class Channel(Waitable):
+    """What the ends of a channel share."""
+
+@disjoint_base
+class ChannelEnd(Generic[_T]):
+    """A sender or a receiver."""
+
+    def clone(self) -> Self:
+        """Another end of the same kind.  The channel's side is closed once all its ends are.
+
+        Raises ClosedChannel if this end is closed, RuntimeError for that of a oneshot.
+        """
+    def close(self) -> None:
+        """Close this end.  Without effect if it is closed.
+
+        Who waits by way of this very end gets ClosedChannel.  Once the last sender is closed the receivers
+        get what is still in the channel and EndOfChannel then; once the last receiver is, senders get
+        BrokenChannel, and what is in the channel is dropped.
+        """
+    @property
+    def closed(self) -> bool:
+        """Whether this end is closed."""
+    def statistics(self) -> ChannelStatistics:
+        """Numbers about the channel at this moment: a named tuple.
+
+        `capacity`, and how much of it is `buffered` and `reserved`; how many `senders` and `receivers` are
+        open, and how many calls wait: `waiting_senders`, `waiting_receivers`.
+        """
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(self, *exc_info: object) -> Awaitable[None]: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+
+@final
+class Sender(ChannelEnd[_T]):
+    """The end of a channel that items are sent into.  Made by `channel`."""
+
+    def send(self, item: _T) -> Coroutine[Any, Any, None]:
+        """Send an item, waiting until a receiver takes it or there is room.
+
+        Raises BrokenChannel once all receivers are closed, ClosedChannel if this end is, before or while it
+        waits.  Cancelled while it waits, it has sent nothing.
+        """
+    def send_nowait(self, item: _T) -> None:
+        """Send an item now.  Raises WouldBlock if it would have to wait, and what `send` does."""
+    def reserve(self) -> Coroutine[Any, Any, Permit[_T]]:
+        """Wait for a place, and keep it: a Permit, whose `send` need not wait.
+
+        What is to be sent need not be there, or be computed, before there is room.  Raises as `send`.
+        Cancelled while it waits, it keeps no place.
+        """
+    def reserve_nowait(self) -> Permit[_T]:
+        """Keep a place now: a Permit.  Raises WouldBlock if there is none, and what `send` does."""
+    def sending(self, item: _T) -> Sending:
+        """The operation of sending an item, for `select`.  Nothing is sent unless it is chosen."""
+
+@final
+class Receiver(ChannelEnd[_T]):
+    """The end of a channel that items come out of.  Made by `channel`.  `async for` takes them one by one."""
+
+    def recv(self) -> Coroutine[Any, Any, _T]:
+        """The next item, waiting until there is one.
+
+        Raises EndOfChannel once all senders are closed and nothing is left, ClosedChannel if this end is
+        closed, before or while it waits.  Cancelled while it waits, it has taken nothing: an item that was
+        on its way goes to the next receiver, or back to the head.
+        """
+    def recv_nowait(self) -> _T:
+        """The next item, now.  Raises WouldBlock if there is none, and what `recv` does."""
+    def recv_many(self, n: int) -> Coroutine[Any, Any, list[_T]]:
+        """A list of up to `n` items: waits for the first, and takes what else is there.
+
+        Raises ValueError for `n` below 1, and what `recv` does; cancelled, it is as `recv`.
+        """
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, _T]: ...
+
+@final
+class Permit(Generic[_T]):
+    """A place in a channel, kept for one item.  What `Sender.reserve` gives.
+
+    As a context manager it gives the place back if it was not used; so does dropping it.
+    """
+
+    def send(self, item: _T) -> None:
+        """Send an item, without waiting, and use the permit up.
+
+        Raises BrokenChannel if all receivers are closed, RuntimeError if the permit was used or released.
+        """
+    def release(self) -> None:
+        """Give the place back.  Without effect if the permit was used or released."""
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+
+@final
+class Sending:
+    """What `Sender.sending` gives: an operation for select."""
+
+def open_channel(
+    capacity: int, priority: bool = False, key: Any = None, single: bool = False
+) -> tuple[Sender[Any], Receiver[Any]]:
+    """The two ends of a new channel; a capacity of -1 is none.  A single one is a oneshot's."""
+
+@final
+class After:
+    """What `after` gives: an operation for select."""
+
+@final
+class FdReady:
+    """What `readable` and `writable` give: an operation for select."""
+
+@final
+class SelectCall(ClaimCall):
+    """A call of `select`."""
+
+def select(*ops: Any, biased: bool = False) -> Coroutine[Any, Any, tuple[int, Any]]:
+    """Wait until one of the operations can be done, and do it, and no other: its position, and its result.
+
+    An operation is a receiver (the result is the item), `tx.sending(item)` (None), a task or future (its
+    result; it is observed, and never cancelled), a `pinloop.Event` (True), `after(seconds)` (None),
+    `readable(fd)` or `writable(fd)` (the fd).  None is one that is off.
+
+    Of several that can be done any is chosen, each with the same probability; with `biased` the first.
+
+    What the operation raises is raised; errors of channels tell in `arm` which it was.  Cancelled while it
+    waits, it has done nothing.  Raises TypeError for what is no operation, coroutines above all, ValueError
+    if there is none, RuntimeError for what is of another loop.
+    """
+
+def select_nowait(*ops: Any, biased: bool = False) -> tuple[int, Any]:
+    """The same without waiting: raises WouldBlock if none of the operations can be done."""
+
+def after(delay: float) -> After:
+    """An operation for select: `delay` seconds pass, from when the select begins to wait.
+
+    Raises ValueError for a negative delay and NaN, TypeError for what is no number.
+    """
+
+def readable(fd: FileDescriptorLike) -> FdReady:
+    """An operation for select: there is something to read from a file descriptor or what has a `fileno()`.
+
+    Nothing is read, and others may watch it too.
+    """
+
+def writable(fd: FileDescriptorLike) -> FdReady:
+    """An operation for select: a file descriptor, or what has a `fileno()`, can be written to."""

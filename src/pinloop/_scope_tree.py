@@ -16,7 +16,7 @@ import math
 from asyncio import CancelledError, _get_running_loop
 from typing import Any, NoReturn
 
-from ._core import current_node, scope_variable
+from ._core import count_cancelled_scope, current_node, scope_variable
 from ._scope_parts import AnyCoroutine, AnyTask, Queue, TaskStatus, checked_limit, checked_time
 
 # What is entered is open or being left; these two compare as more than the others.
@@ -71,6 +71,7 @@ class ScopeTree:
         "_cancelled",
         "_caught",
         "_children",
+        "_counted",  # the loop knows of an open scope that is cancelled
         "_cut",  # a child ended by the cancellation
         "_deadline",
         "_delay",
@@ -121,7 +122,7 @@ class ScopeTree:
         self._starting: AnyCoroutine | None = None
         self._interrupt: BaseException | None = None
         self._reason: str | None = None
-        self._cancelled = self._aborted = self._told = self._expired = False
+        self._counted = self._cancelled = self._aborted = self._told = self._expired = False
         self._cut = self._caught = self._had_children = False
         self._base = 0
 
@@ -221,12 +222,19 @@ class ScopeTree:
         if self._cancelled:
             return
         self._cancelled, self._reason = True, reason
+        self._count()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._spread(reason)
         assert self._host is not None
         self._reach(self._host, reason)
+
+    def _count(self) -> None:
+        """It is open and cancelled: only while such a one is do the native primitives look at scopes."""
+        if not self._counted:
+            self._counted = True
+            count_cancelled_scope(self._loop, 1)
 
     def _spread(self, reason: str | None) -> None:
         """Tell the children, and those of the scopes in them; each is told once."""

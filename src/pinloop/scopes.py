@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ._core import current_node
+from ._core import count_cancelled_scope, current_node
 from ._scope_parts import AnyCoroutine, AnyTask, TaskStatus, is_pending, link, take_pending, unlink
 from ._scope_tree import CLOSED, LEAVING, NEW, OPEN, ScopeTree, checkpoint, current, current_scope
 
@@ -89,6 +89,7 @@ class Scope(ScopeTree):
         if self._delay is not None:
             self._deadline = loop.time() + self._delay
         if self._cancelled:
+            self._count()
             self._spread(self._reason)
             self._reach(host, self._reason)
         elif self._deadline is not None:
@@ -358,6 +359,9 @@ class Scope(ScopeTree):
     def _leave(self) -> None:
         """Take the scope out of the tree, and let go of what it refers to."""
         self._state = CLOSED
+        if self._counted:
+            self._counted = False
+            count_cancelled_scope(self._loop, -1)
         parent, host = self._parent, self._host
         if parent is not None and host is not None and parent._inner.get(host) is self:
             del parent._inner[host]
@@ -378,6 +382,7 @@ class Scope(ScopeTree):
             return False
         self._state = LEAVING
         self._cancelled, self._reason = True, "the scope was left by another task"
+        self._count()
         self._spread(self._reason)
         if self._told and self._host is not None:
             self._host.uncancel()
