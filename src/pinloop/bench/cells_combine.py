@@ -19,7 +19,7 @@ async def _forever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-@both("join-10", "gather of 10, per child")
+@both("join-10", "gather or join of 10, per child")
 async def join_10(n: int, combine: Any) -> int:
     """`asyncio.gather` or `pinloop.join` over ten coroutines."""
     join = combine.gather if combine is asyncio else combine.join
