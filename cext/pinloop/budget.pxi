@@ -58,11 +58,14 @@ cdef class Turn(Call):
         return "yield_now" if self.always else "consume_budget"
 
     cdef object begin(self):
-        if not self.always:
-            running = get_running_or_none()
-            if not budget_spent(<Loop>running if isinstance(running, Loop) else None):
-                return None
-        return WOULD_BLOCK
+        cdef Loop loop = None
+        running = get_running_or_none()
+        if isinstance(running, Loop):
+            loop = <Loop>running
+        check_scopes(loop)
+        if self.always or budget_spent(loop):
+            return WOULD_BLOCK
+        return None
 
     cdef object proceed(self):
         return None
@@ -78,7 +81,8 @@ cdef Turn new_turn(bint always):
 def yield_now():
     """Let all others that are ready run once, then go on.  To be awaited; the result is None.
 
-    The task may be cancelled there, and a cancellation that is due is raised there.
+    The task may be cancelled there, and a cancellation that is due is raised there; in a scope that is
+    cancelled CancelledError is raised each time.
     """
     return new_turn(True)
 

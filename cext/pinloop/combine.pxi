@@ -259,8 +259,7 @@ cdef class Group(Call):
             self.ended = [each for each in self.arms if each.done()]
         if not self.left:
             return 0
-        self.reason = f"{self.qualified_name()}() is decided"
-        return self.spread(self.reason)
+        return self.spread(f"{self.qualified_name()}() is decided")
 
     # ------------------------------------------------------------ cancellation --
 
@@ -392,11 +391,7 @@ cdef class Group(Call):
 
     @property
     def _cancelled(self):
-        return self.decided
-
-    @property
-    def _reason(self):
-        return self.reason
+        return False             # its arms are told once: only a scope stays cancelled for who asks again
 
     @property
     def _host(self):

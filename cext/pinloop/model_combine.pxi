@@ -25,7 +25,6 @@ cdef class Group(Call):
     cdef object parent           # the node around it in the tree of scopes, or None
     cdef object outer            # what scope_variable was
     cdef dict inner              # by arm, the next node that it hosts; None until there is one
-    cdef object reason           # why the arms are cancelled, for who asks later
     cdef bint entered            # it is, or was, in the tree
     cdef bint aborted            # the arms were cancelled
     cdef bint decided

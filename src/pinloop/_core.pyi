@@ -1108,7 +1108,8 @@ class StreamCall(Call):
 def yield_now() -> Coroutine[Any, Any, None]:
     """Let all others that are ready run once, then go on.  To be awaited; the result is None.
 
-    The task may be cancelled there, and a cancellation that is due is raised there.
+    The task may be cancelled there, and a cancellation that is due is raised there; in a scope that is
+    cancelled CancelledError is raised each time.
     """
 
 def consume_budget() -> Coroutine[Any, Any, None]:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from pinloop import fail_after, join, move_on_after, race, race_ok, scope, try_join
+from pinloop import (
+    consume_budget,
+    fail_after,
+    join,
+    move_on_after,
+    race,
+    race_ok,
+    scope,
+    try_join,
+    yield_now,
+)
 from pinloop.scopes import checkpoint, current_scope
 from tests.api.combines import Arms, Combine, each_combine, this_task
 from tests.api.scopes import counts_hold, nothing_is_left
@@ -368,25 +378,52 @@ def test_a_loser_is_shielded_by_its_own_scope(run: Run) -> None:
     run(main())
 
 
-def test_what_a_lost_race_has_cancelled_stays_cancelled(run: Run) -> None:
-    async def stubborn() -> None:
+def test_a_lost_race_tells_its_losers_once(run: Run) -> None:
+    async def loser() -> None:
         try:
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            with pytest.raises(asyncio.CancelledError, match="is decided"):
-                checkpoint()
-            with pytest.raises(asyncio.CancelledError, match="is decided"):
-                async with move_on_after(60):
-                    checkpoint()
-            checked.append(1)
+        except asyncio.CancelledError as error:
+            checkpoint()
+            await yield_now()
+            told.append(error.args[0])
+            raise
 
-    checked: list[int] = []
+    told: list[str] = []
 
     async def main() -> None:
         arms = Arms()
-        assert await race(stubborn(), arms.arm("a", 2)) == "a"
-        assert checked == [1]
-        checkpoint()
+        assert await race(loser(), arms.arm("a", 2)) == "a"
+        assert told == ["race() is decided"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("make", [yield_now, consume_budget])
+def test_in_a_cancelled_scope_giving_way_raises_each_time(run: Run, make: Any) -> None:
+    async def tries(count: int) -> int:
+        raised = 0
+        for _ in range(count):
+            try:
+                await make()
+            except asyncio.CancelledError:
+                raised += 1
+        return raised
+
+    reached: list[int] = []
+
+    async def main() -> None:
+        async with scope() as s:
+            s.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            assert await tries(3) == 3
+            assert await join(tries(3)) == (3,)
+            async with scope(shield=True):
+                assert await tries(3) == 0
+            reached.append(1)
+        assert reached == [1]
+        assert await tries(3) == 0
+        await nothing_is_left()
 
     run(main())
 
