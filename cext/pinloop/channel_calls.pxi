@@ -105,10 +105,43 @@ cdef class ChannelCall(ClaimCall):
         return self.handed(self.end.channel, self.outcome)
 
 
+cdef inline bint at_once(PyObject* self, PyObject** result) except -1:
+    """The usual case: a new call that only has to put an item in or take one out.  False: it is another."""
+    cdef PyObject* end = <PyObject*>(<ChannelCall>self).end
+    cdef PyObject* channel = <PyObject*>(<ChannelEnd>end).channel
+    cdef PyObject* loop = <PyObject*>(<Channel>channel).native_loop
+    cdef Ring* items = &(<Channel>channel).items
+    if ((<ChannelCall>self).state != CALL_NEW or loop == <PyObject*>None or (<ChannelEnd>end).closed
+            or (<Channel>channel).senders.first != NULL or (<Channel>channel).heap is not None
+            or (<Loop>loop).cancelled_scopes or (<Loop>loop).budget_used >= BUDGET
+            or (<Loop>loop).thread_id != PyThread_get_thread_ident()):
+        return False
+    if (<ChannelCall>self).waiter.operation == CHANNEL_SEND:
+        if (<Channel>channel).receivers.first != NULL or (<Channel>channel).open_receivers == 0:
+            return False
+        if <Py_ssize_t>ring_count(items) + (<Channel>channel).reserved >= (<Channel>channel).capacity:
+            return False
+        ring_push(items, (<ChannelCall>self).item)
+        (<ChannelCall>self).item = None
+        Py_INCREF(None)
+        result[0] = <PyObject*>None
+    elif (<ChannelCall>self).waiter.operation == CHANNEL_MANY or ring_count(items) == 0:
+        return False
+    else:
+        result[0] = ring_pop(items)
+        if (<Channel>channel).returned is not None:
+            (<Channel>channel).forget_returned(0)
+        if items.head == items.tail and items.mask >= KEPT_ROOM:
+            ring_shrink(items, LEAST_ROOM)
+    budget_spent(<Loop>loop)
+    (<ChannelCall>self).state = CALL_DONE
+    return True
+
+
 cdef PyObject* step_channel_call(PyObject* self) except? NULL:
     """tp_iternext: what an `await` calls before 3.15."""
-    cdef PyObject* result
-    if (<ChannelCall>self).advance(&result) == PYGEN_NEXT:
+    cdef PyObject* result = NULL
+    if not at_once(self, &result) and (<ChannelCall>self).advance(&result) == PYGEN_NEXT:
         return result
     if result == <PyObject*>None:
         Py_DECREF(None)
@@ -117,28 +150,26 @@ cdef PyObject* step_channel_call(PyObject* self) except? NULL:
     return NULL
 
 
+cdef int resume_channel_call(PyObject* self, PyObject* value, PyObject** result) except -1:
+    """am_send: what a task and, from 3.15 on, an `await` call."""
+    if value == <PyObject*>None and at_once(self, result):
+        return PYGEN_RETURN
+    return resume_call(self, value, result)
+
+
 cdef Dealloc destroy_channel_call = <Dealloc><void*>(<PyTypeObject*>ChannelCall).tp_dealloc
 
 
 cdef void release_channel_call(PyObject* self) noexcept:
-    """Its deallocator: the end keeps one that is done."""
-    pl_set_references(self, 1)
-    if keep_channel_call(self):
-        return
-    pl_set_references(self, 0)
-    destroy_channel_call(self)
-
-
-cdef bint keep_channel_call(PyObject* self) noexcept:
-    cdef ChannelCall call = <ChannelCall>self
-    cdef ChannelEnd end = call.end
-    if call.state != CALL_DONE or end is None or end.spare != NULL or end.closed:
-        return False
-    call.end = None
-    if call.outcome is not None:
-        call.outcome = None
-    end.spare = self             # with the one reference that it was given
-    return True
+    """Its deallocator: the end keeps one that is done, with one reference."""
+    cdef PyObject* end = <PyObject*>(<ChannelCall>self).end
+    if ((<ChannelCall>self).state == CALL_DONE and end != <PyObject*>None
+            and (<ChannelEnd>end).spare == NULL and not (<ChannelEnd>end).closed):
+        pl_set_references(self, 1)
+        (<ChannelEnd>end).spare = self
+        (<ChannelCall>self).end = None        # with which the end may go, and this
+    else:
+        destroy_channel_call(self)
 
 
 @cython.final

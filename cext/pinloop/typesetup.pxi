@@ -159,7 +159,8 @@ for _type in (Call, ClaimCall, Group, ReadyCall, SelectCall, SocketCall, Turn, W
 for _type in (SocketCall, StreamCall, WaitCall):
     pl_keep_memory(<PyTypeObject*>_type)
 pl_set_awaitable(<PyTypeObject*>StreamCall, <void*>await_call, <void*>step_stream_call, <void*>resume_call)
-pl_set_awaitable(<PyTypeObject*>ChannelCall, <void*>await_call, <void*>step_channel_call, <void*>resume_call)
+pl_set_awaitable(
+    <PyTypeObject*>ChannelCall, <void*>await_call, <void*>step_channel_call, <void*>resume_channel_call)
 if SPARES_ARE_SHARED:
     (<PyTypeObject*>ChannelCall).tp_dealloc = <destructor><void*>release_channel_call
 if pl_make_stop_type() < 0:
