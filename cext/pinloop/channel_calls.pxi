@@ -125,7 +125,7 @@ cdef inline bint at_once(PyObject* self, PyObject** result) except -1:
         (<ChannelCall>self).item = None
         Py_INCREF(None)
         result[0] = <PyObject*>None
-    elif (<ChannelCall>self).waiter.operation == CHANNEL_MANY or ring_count(items) == 0:
+    elif (<ChannelCall>self).waiter.operation not in (CHANNEL_RECV, CHANNEL_NEXT) or ring_count(items) == 0:
         return False
     else:
         result[0] = ring_pop(items)

@@ -532,8 +532,10 @@ static inline PyObject **pl_in_thread_state(ptrdiff_t offset) {
 
 /* How `await` takes an object, by slots alone: attributes of these names would make it an iterator to see. */
 #define pl_set_awaitable(type, await_, next, send) do { \
-    (type)->tp_as_async->am_await = (unaryfunc)(await_); \
-    (type)->tp_as_async->am_send = (sendfunc)(send); \
+    static PyAsyncMethods own;           /* a class without one of its own has its base's */ \
+    own.am_await = (unaryfunc)(await_); \
+    own.am_send = (sendfunc)(send); \
+    (type)->tp_as_async = &own; \
     (type)->tp_iternext = (iternextfunc)(next); } while (0)
 
 /* The numbers of tasks that nobody named: one series for the process, as asyncio's. */
