@@ -290,8 +290,7 @@ cdef class Loop(SocketCalls):
     cdef char* tls_scratch       # see tls_io.pxi; made for the first TLS connection
     cdef bint portable_tls       # use ssl.MemoryBIO even where OpenSSL can be called directly
     cdef object task_factory     # set_task_factory's
-    cdef object spare_stop       # StopIteration by which stream calls end; None until the first
-    cdef PyObject* kept_stop     # that by which other calls end, while it is not in use; see compat.h
+    cdef PyObject* kept_stop     # a StopIteration by which calls end, while it is not in use; see compat.h
     cdef uint64_t draws          # the state of what select draws from
     cdef Py_ssize_t cancelled_scopes  # scopes that are open and cancelled
     cdef bint stock_tasks        # futures and tasks are asyncio's own classes

@@ -29,10 +29,8 @@ cdef extern from "compat.h":
     PyObject* pl_raise(PyObject* exception)      # always NULL, with the exception raised
     int PyIter_Send(PyObject* coro, PyObject* value, PyObject** result)
     int pl_throw(PyObject* coro, PyObject* exception, PyObject** result)
-    void pl_stop_iteration_by(PyObject* spare, PyObject* value)
     void pl_stop_with(PyObject* loop, PyObject** place, PyObject* value)
     int pl_make_stop_type() except -1
-    void pl_empty_stop(PyObject* spare)
     const bint PL_STOPS_ARE_MADE
     int pl_stop_iteration(PyObject* value)       # as a tp_iternext that ends with a value
     ptrdiff_t pl_find_pair(PyObject* first, PyObject* second)

@@ -176,9 +176,22 @@ cdef PyObject* step_call(PyObject* self) except? NULL:
     cdef PyObject* result
     if (<Call>self).advance(&result) == PYGEN_NEXT:
         return result
-    pl_stop_iteration(result)
-    Py_DECREF(<object>result)
+    stop_with(None, result)
     return NULL
+
+
+cdef inline void stop_with(Loop loop, PyObject* result) noexcept:
+    """Raise what a tp_iternext ends by that has a result, whose reference is given away.
+
+    `loop`: whose it is, if it is one of ours.  Not for helpers that return to Cython: there it is an error.
+    """
+    if result == <PyObject*>None:
+        Py_DECREF(None)
+    elif PL_STOPS_ARE_MADE and loop is not None:
+        pl_stop_with(<PyObject*>loop, &loop.kept_stop, result)
+    else:
+        pl_stop_iteration(result)
+        Py_DECREF(<object>result)
 
 
 cdef PyObject* await_call(PyObject* self) except NULL:

@@ -143,9 +143,6 @@ cdef PyObject* step_channel_call(PyObject* self) except? NULL:
     cdef PyObject* result = NULL
     if not at_once(self, &result) and (<ChannelCall>self).advance(&result) == PYGEN_NEXT:
         return result
-    if result == <PyObject*>None:
-        Py_DECREF(None)
-        return NULL
     stop_with((<ChannelCall>self).end.channel.native_loop, result)
     return NULL
 

@@ -175,13 +175,3 @@ cdef object ready_call(object result):
     call.result = result
     call.state = CALL_NEW
     return call
-
-
-cdef int stop_with(Loop loop, PyObject* result) except -1:
-    """What a tp_iternext that ends with `result`, a reference of the caller's to give, has to raise."""
-    if PL_STOPS_ARE_MADE and loop is not None:
-        pl_stop_with(<PyObject*>loop, &loop.kept_stop, result)
-    else:
-        pl_stop_iteration(result)
-        Py_DECREF(<object>result)
-    return 0

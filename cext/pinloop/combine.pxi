@@ -107,6 +107,7 @@ cdef class Group(Call):
         if not self.given:
             raise ValueError(f"{self.qualified_name()}() needs at least one awaitable: nobody could win")
         awaitables = self.checked()
+        check_scopes(<Loop>self.loop if isinstance(self.loop, Loop) else None)
         self.arms = []
         self.outer = get_variable(scope_variable)
         if self.outer is not None:
@@ -544,9 +545,10 @@ def join(*aws):
     future of another loop, RuntimeError for the task that calls and outside of a task; the coroutines are
     closed then.
 
-    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised.  Errors
-    that they raised go to the loop's exception handler.  An awaitable that was cancelled by somebody else has
-    no result: CancelledError is raised then, as by awaiting it, unless there are errors.
+    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised; errors that
+    they raised go to the loop's exception handler.  In a scope that is cancelled nothing is begun, and
+    CancelledError is raised each time.  An awaitable that was cancelled by somebody else has no result:
+    CancelledError is raised then, as by awaiting it, unless there are errors.
     """
     return new_group(NONE_DECIDES, aws)
 

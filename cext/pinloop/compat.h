@@ -430,26 +430,11 @@ static inline int pl_stop_iteration(PyObject *value) {
     return 0;
 }
 
-/* The same with a StopIteration that is used again, and that only its keeper holds: from 3.12 on raising one
- * means making one, which costs more than a small read.  Emptied, it holds no value any more. */
-#if PY_VERSION_HEX >= 0x030C0000
+/* The StopIteration by which a call's result gets to an `await`, used again and again, since from 3.12 on
+ * raising one means making one: a subclass, which its last reference brings back to its loop, emptied.  Nobody
+ * sees it but who steps a call by hand. */
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
 #define PL_STOPS_ARE_MADE 1
-static inline void pl_stop_iteration_by(PyObject *spare, PyObject *value) {
-    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
-    Py_CLEAR(stop->traceback);          /* these are of somebody who called next() by hand */
-    Py_CLEAR(stop->context);
-    Py_CLEAR(stop->cause);
-    Py_XSETREF(stop->value, Py_NewRef(value));
-    PyErr_SetRaisedException(Py_NewRef(spare));
-}
-#else
-#define PL_STOPS_ARE_MADE 0
-#define pl_stop_iteration_by(spare, value) pl_stop_iteration(value)
-#endif
-
-/* The StopIteration by which a call's result gets to an `await`, used again and again: a subclass, which its
- * last reference brings back to its loop, emptied.  Nobody sees it but who steps a call by hand. */
-#if PL_STOPS_ARE_MADE && !defined(Py_GIL_DISABLED)
 typedef struct {
     PyStopIterationObject stop;
     PyObject *loop;              /* owned, while it is in use */
@@ -506,11 +491,10 @@ static void pl_stop_with(PyObject *loop, PyObject **place, PyObject *value) {
     PyErr_SetRaisedException(stop);
 }
 #else
+#define PL_STOPS_ARE_MADE 0
 #define pl_make_stop_type() 0
 #define pl_stop_with(loop, place, result) (pl_stop_iteration(result), Py_DECREF(result))
 #endif
-
-#define pl_empty_stop(spare) Py_CLEAR(((PyStopIterationObject *)(spare))->value)
 
 /* From 3.14 on asyncio keeps a thread's running loop and current task side by side in the private part of
  * the thread's state, which lies behind the public one: here it is looked for.  0: not found. */

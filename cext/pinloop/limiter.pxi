@@ -1,10 +1,9 @@
 # Limiter: tokens that are lent to borrowers, tasks mostly, each of whom may have one at a time.
 
-cdef class Limiter(Waitable):
+cdef class Limiter(Acquirable):
     """So many tokens, lent to borrowers.  Whoever waits longest gets one first."""
 
     def __cinit__(self):
-        self.waiters = WaitQueue.__new__(WaitQueue)
         self.borrowed_by = {}
         self.waiting = {}
 
@@ -42,10 +41,6 @@ cdef class Limiter(Waitable):
         """Who has borrowed one, in the order in which they did."""
         return tuple(self.borrowed_by)
 
-    @property
-    def _waiting(self):
-        return self.waiters.count
-
     def __repr__(self):
         state = f"{len(self.borrowed_by)}/{self.limit} borrowed"
         return described(self, state, self.waiters)
@@ -55,8 +50,9 @@ cdef class Limiter(Waitable):
     def acquire(self):
         """Borrow a token for the task that runs, waiting until there is one.
 
-        Cancelled while it waits, it has none, and one that it was about to get goes to the next.  Raises
-        RuntimeError if the task has one already or waits for one, and outside of a task.
+        Cancelled while it waits, it has none, and one that it was about to get goes to the next; in a scope
+        that is cancelled CancelledError is raised each time.  Raises RuntimeError if the task has one already
+        or waits for one, and outside of a task.
         """
         return self.call(ACQUIRE, None)
 
@@ -80,13 +76,6 @@ cdef class Limiter(Waitable):
     def release_on_behalf_of(self, borrower):
         """Give back what that borrower has.  Raises RuntimeError if it has nothing."""
         self.take_back(borrower)
-
-    def __aenter__(self):
-        return self.call(ENTER, None)
-
-    def __aexit__(self, *exc_info):
-        self.take_back(running_borrower())
-        return DONE
 
     cdef int refuse_second(self, object borrower) except -1:
         if borrower in self.borrowed_by:
@@ -113,6 +102,7 @@ cdef class Limiter(Waitable):
             del self.waiting[borrower_of(call)]
             return None
         self.bind()
+        check_scopes(self.native_loop)
         if call.argument is None:
             call.argument = Borrower.__new__(Borrower, running_borrower())
         borrower = borrower_of(call)
@@ -145,9 +135,6 @@ cdef class Limiter(Waitable):
             self.borrowed_by[borrower_of(call)] = None
             self.waiters.wake_first()
         return 0
-
-    cdef str operation_name(self, int operation):
-        return "Limiter.acquire" if operation == ACQUIRE else "Limiter.__aenter__"
 
 
 @cython.final

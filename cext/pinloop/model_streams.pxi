@@ -57,10 +57,6 @@ cdef class StreamWriter:
     cdef bint closing(self) except -1
 
 
-cdef enum:
-    SMALL_RESULT = 4096          # bytes that a loop's spare_stop may hold on to until the next wait
-
-
 cdef enum StreamOperation:
     STREAM_READ
     STREAM_READ_ALL

@@ -50,21 +50,23 @@ cdef class Flag(Waitable):
     cdef WaiterList watchers     # those that select waits by
 
 
-cdef class Lock(Waitable):
-    cdef bint acquires_otherwise  # a subclass has an `acquire` of its own
-    cdef bint taken
+cdef class Acquirable(Waitable):
+    """What tasks acquire and release."""
     cdef WaitQueue waiters
+    cdef bint acquires_otherwise  # a subclass has an `acquire` of its own
+
+
+cdef class Lock(Acquirable):
+    cdef bint taken
 
     @cython.final
     cdef int hand_over(self) except -1
 
 
-cdef class Semaphore(Waitable):
-    cdef bint acquires_otherwise  # a subclass has an `acquire` of its own
+cdef class Semaphore(Acquirable):
     cdef object value            # permits to be had; any number, and negative once there are fewer than taken
     cdef object given_total      # how many there are, as it was told
     cdef object bound            # of a BoundedSemaphore: it never holds more; else None
-    cdef WaitQueue waiters
 
     @cython.final
     cdef bint is_free(self) except -1
@@ -78,11 +80,10 @@ cdef class BoundedSemaphore(Semaphore):
     pass
 
 
-cdef class Limiter(Waitable):
+cdef class Limiter(Acquirable):
     cdef object limit            # how many tokens there are: an int or inf
     cdef dict borrowed_by        # the borrowers, in order
     cdef dict waiting            # those who are to be, by the same
-    cdef WaitQueue waiters
 
     @cython.final
     cdef int refuse_second(self, object borrower) except -1

@@ -259,16 +259,5 @@ cdef PyObject* step_stream_call(PyObject* self) except? NULL:
         loop = (<StreamCall>self).reader.native_loop
     if (<StreamCall>self).advance(&result) == PYGEN_NEXT:
         return result
-    if PL_STOPS_ARE_MADE and loop is not None and PyBytes_GET_SIZE(<object>result) <= SMALL_RESULT:
-        stop_by_spare(loop, result)
-    else:
-        pl_stop_iteration(result)
-    Py_DECREF(<object>result)
+    stop_with(loop, result)
     return NULL
-
-
-cdef int stop_by_spare(Loop loop, PyObject* result) except -1:
-    if loop.spare_stop is None or not pl_only_reference(<PyObject*>loop.spare_stop):
-        loop.spare_stop = StopIteration()
-    pl_stop_iteration_by(<PyObject*>loop.spare_stop, result)
-    return 0

@@ -202,8 +202,6 @@ cdef class StreamReader:
         if self.paused:               # else it would wait for ever
             self.paused = False
             self.transport.resume_reading()
-        if self.native_loop is not None and self.native_loop.spare_stop is not None:
-            pl_empty_stop(<PyObject*>self.native_loop.spare_stop)
         call.future = self.waiter = new_waiter(self.loop)
         self.wanted = wanted
         return 0

@@ -1,11 +1,10 @@
 # Event, Lock and Semaphore: asyncio's in all that user code can see, on the wait queue.
 
-cdef object AsyncioLock = asyncio.Lock
-cdef object AsyncioSemaphore = asyncio.Semaphore
-
 cdef enum:
-    ACQUIRE                  # operations of Lock and Semaphore
+    ACQUIRE                  # operations of what is acquired
     ENTER                    # acquire, of `async with`: its result is None
+
+cdef object enter_by_acquire = asyncio.Lock.__aenter__
 
 
 cdef class Flag(Waitable):
@@ -57,12 +56,35 @@ cdef class Flag(Waitable):
         return self.waiters.futures(True)
 
 
-cdef class Lock(Waitable):
-    """A mutual exclusion lock for tasks.  Whoever waits longest gets it first."""
+cdef class Acquirable(Waitable):
+    """What tasks acquire and release, by `async with` as well."""
 
     def __cinit__(self):
         self.waiters = WaitQueue.__new__(WaitQueue)
-        self.acquires_otherwise = type(self).acquire is not PlainLock.acquire
+        self.acquires_otherwise = type(type(self).acquire) is not types.MethodDescriptorType
+
+    def __aenter__(self):
+        return enter_by_acquire(self) if self.acquires_otherwise else self.call(ENTER, None)
+
+    def __aexit__(self, *exc_info):
+        self.release()
+        return DONE
+
+    cdef str operation_name(self, int operation):
+        name = type(self).acquire.__qualname__       # of the class that has it, as in asyncio
+        return name if operation == ACQUIRE else f"{name.rpartition('.')[0]}.__aenter__"
+
+    @property
+    def _waiters(self):
+        return self.waiters.futures(True)
+
+    @property
+    def _waiting(self):
+        return self.waiters.count
+
+
+cdef class Lock(Acquirable):
+    """A mutual exclusion lock for tasks.  Whoever waits longest gets it first."""
 
     def locked(self):
         """Whether somebody holds it."""
@@ -81,15 +103,6 @@ cdef class Lock(Waitable):
             raise RuntimeError("Lock is not acquired.")
         self.taken = False
         self.hand_over()
-
-    def __aenter__(self):
-        if self.acquires_otherwise:
-            return AsyncioLock.__aenter__(self)
-        return self.call(ENTER, None)
-
-    def __aexit__(self, *exc_info):
-        self.release()
-        return DONE
 
     cdef object attempt(self, WaitCall call):
         if not call.resumed and (self.taken or self.waiters.first is not None and self.waiters.in_use()):
@@ -110,9 +123,6 @@ cdef class Lock(Waitable):
             waiters.wake_first()
         return 0
 
-    cdef str operation_name(self, int operation):
-        return "Lock.acquire" if operation == ACQUIRE else "Lock.__aenter__"
-
     def __repr__(self):
         return described(self, "locked" if self.taken else "unlocked", self.waiters)
 
@@ -120,17 +130,9 @@ cdef class Lock(Waitable):
     def _locked(self):
         return self.taken
 
-    @property
-    def _waiters(self):
-        return self.waiters.futures(True)
 
-
-cdef class Semaphore(Waitable):
+cdef class Semaphore(Acquirable):
     """A number of permits that tasks take and give back.  Whoever waits longest gets one first."""
-
-    def __cinit__(self):
-        self.waiters = WaitQueue.__new__(WaitQueue)
-        self.acquires_otherwise = type(self).acquire is not PlainSemaphore.acquire
 
     def __init__(self, value=1):
         if value < 0:
@@ -179,15 +181,6 @@ cdef class Semaphore(Waitable):
         if self.value > 0:
             self.hand_on()
 
-    def __aenter__(self):
-        if self.acquires_otherwise:
-            return AsyncioSemaphore.__aenter__(self)
-        return self.call(ENTER, None)
-
-    def __aexit__(self, *exc_info):
-        self.release()
-        return DONE
-
     cdef bint is_free(self) except -1:
         return self.value > 0 and (self.waiters.first is None or not self.waiters.in_use())
 
@@ -218,23 +211,12 @@ cdef class Semaphore(Waitable):
             pass
         return 0
 
-    cdef str operation_name(self, int operation):
-        return "Semaphore.acquire" if operation == ACQUIRE else "Semaphore.__aenter__"
-
     def __repr__(self):
         return described(self, f"unlocked, value:{self.value}" if self.is_free() else "locked", self.waiters)
 
     @property
-    def _waiting(self):
-        return self.waiters.count
-
-    @property
     def _value(self):
         return self.value
-
-    @property
-    def _waiters(self):
-        return self.waiters.futures(True)
 
 
 cdef class BoundedSemaphore(Semaphore):
@@ -253,10 +235,6 @@ cdef object checked_permits(object total):
     if total < 0:
         raise ValueError(f"total must be 0 or more, not {total!r}")
     return total
-
-
-cdef object PlainLock = Lock
-cdef object PlainSemaphore = Semaphore
 
 
 cdef str described(Waitable waitable, str state, WaitQueue waiters):

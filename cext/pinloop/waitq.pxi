@@ -191,3 +191,12 @@ cdef class WaitCall(Call):
         self.woken = False
         self.argument = None
         return 0
+
+
+cdef PyObject* step_wait_call(PyObject* self) except? NULL:
+    """tp_iternext: what an `await` calls before 3.15."""
+    cdef PyObject* result
+    if (<WaitCall>self).advance(&result) == PYGEN_NEXT:
+        return result
+    stop_with((<WaitCall>self).owner.native_loop, result)
+    return NULL

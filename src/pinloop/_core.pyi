@@ -1146,7 +1146,16 @@ class Flag(Waitable):
         """
 
 @disjoint_base
-class Lock(Waitable):
+class Acquirable(Waitable):
+    """What tasks acquire and release, by `async with` as well."""
+
+    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
+    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
+    @property
+    def _waiting(self) -> int: ...
+
+@disjoint_base
+class Lock(Acquirable):
     """A mutual exclusion lock for tasks.  Whoever waits longest gets it first."""
 
     def locked(self) -> bool:
@@ -1158,11 +1167,9 @@ class Lock(Waitable):
         """
     def release(self) -> None:
         """Give the lock back, to whom waits longest if anybody does.  RuntimeError if nobody holds it."""
-    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
-    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
 
 @disjoint_base
-class Semaphore(Waitable):
+class Semaphore(Acquirable):
     """A number of permits that tasks take and give back.  Whoever waits longest gets one first."""
 
     def __init__(self, value: int = 1) -> None: ...
@@ -1176,8 +1183,6 @@ class Semaphore(Waitable):
     @total.setter
     def total(self, total: int) -> None: ...
     @property
-    def _waiting(self) -> int: ...
-    @property
     def available(self) -> int:
         """How many permits could be taken now."""
     def locked(self) -> bool:
@@ -1189,14 +1194,12 @@ class Semaphore(Waitable):
         """
     def release(self) -> None:
         """Give a permit back, or one more than there were; whoever waits longest gets it."""
-    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
-    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
 
 class BoundedSemaphore(Semaphore):
     """A Semaphore that refuses to have more permits than at first."""
 
 @disjoint_base
-class Limiter(Waitable):
+class Limiter(Acquirable):
     """So many tokens, lent to borrowers.  Whoever waits longest gets one first."""
 
     def __init__(self, total: float) -> None: ...
@@ -1216,15 +1219,14 @@ class Limiter(Waitable):
     def available(self) -> float:
         """How many could be lent now."""
     @property
-    def _waiting(self) -> int: ...
-    @property
     def borrowers(self) -> tuple[Any, ...]:
         """Who has borrowed one, in the order in which they did."""
     def acquire(self) -> Coroutine[Any, Any, None]:
         """Borrow a token for the task that runs, waiting until there is one.
 
-        Cancelled while it waits, it has none, and one that it was about to get goes to the next.  Raises
-        RuntimeError if the task has one already or waits for one, and outside of a task.
+        Cancelled while it waits, it has none, and one that it was about to get goes to the next; in a scope
+        that is cancelled CancelledError is raised each time.  Raises RuntimeError if the task has one already
+        or waits for one, and outside of a task.
         """
     def acquire_on_behalf_of(self, borrower: Hashable) -> Coroutine[Any, Any, None]:
         """The same for any hashable object as the borrower: a request, a connection, a thread."""
@@ -1236,8 +1238,6 @@ class Limiter(Waitable):
         """Give back what the task that runs has borrowed.  Raises RuntimeError if it has not."""
     def release_on_behalf_of(self, borrower: Hashable) -> None:
         """Give back what that borrower has.  Raises RuntimeError if it has nothing."""
-    def __aenter__(self) -> Coroutine[Any, Any, None]: ...
-    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, None]: ...
 
 @disjoint_base
 class Queue(Waitable, Generic[_T]):
@@ -1331,9 +1331,10 @@ def join(*aws: Awaitable[_T]) -> Coroutine[Any, Any, tuple[_T, ...]]:
     future of another loop, RuntimeError for the task that calls and outside of a task; the coroutines are
     closed then.
 
-    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised.  Errors
-    that they raised go to the loop's exception handler.  An awaitable that was cancelled by somebody else has
-    no result: CancelledError is raised then, as by awaiting it, unless there are errors.
+    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised; errors that
+    they raised go to the loop's exception handler.  In a scope that is cancelled nothing is begun, and
+    CancelledError is raised each time.  An awaitable that was cancelled by somebody else has no result:
+    CancelledError is raised then, as by awaiting it, unless there are errors.
     """
 
 @overload

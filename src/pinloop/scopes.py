@@ -191,7 +191,8 @@ class Scope(ScopeTree):
         `coro_fn(*args, task_status=status)` is spawned, and when it calls `status.started(value)`, this
         returns `value` and the child goes on as any other. What a child raises before that is raised here,
         and does not cancel the scope; one that ends without being ready raises RuntimeError here. Where the
-        one who waits here is cancelled first, the child is cancelled and awaited.
+        one who waits here is cancelled first, the child is cancelled and awaited; in a scope that is
+        cancelled already CancelledError is raised and there is no child.
 
         Raises as `spawn` does too.
         """
@@ -199,6 +200,7 @@ class Scope(ScopeTree):
             self._refuse(None)
         assert self._loop is not None
         status = TaskStatus(self._loop.create_future())
+        checkpoint()
         coro = coro_fn(*args, task_status=status)
         if not asyncio.iscoroutine(coro):
             raise TypeError(f"start() needs a coroutine function, {coro_fn!r} returned {coro!r}")

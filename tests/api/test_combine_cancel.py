@@ -417,12 +417,22 @@ def test_in_a_cancelled_scope_giving_way_raises_each_time(run: Run, make: Any) -
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.sleep(0)
             assert await tries(3) == 3
-            assert await join(tries(3)) == (3,)
             async with scope(shield=True):
                 assert await tries(3) == 0
             reached.append(1)
         assert reached == [1]
         assert await tries(3) == 0
+        counts: list[int] = []
+        async with scope() as s:
+
+            async def cancelled_on_the_way() -> None:
+                s.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+                counts.append(await tries(3))
+
+            await join(cancelled_on_the_way())
+        assert counts == [3]
         await nothing_is_left()
 
     run(main())
@@ -559,16 +569,18 @@ def test_errors_besides_an_interrupt_are_reported(
 
 
 @each_combine
-def test_race_ok_and_others_of_cancelled_scopes_do_not_wait_for_ever(run: Run, combine: Combine) -> None:
+def test_in_a_cancelled_scope_nothing_is_begun_but_behind_a_shield(run: Run, combine: Combine) -> None:
     async def main() -> None:
         arms = Arms()
         async with scope() as s:
-            s.cancel()
+            s.cancel("enough")
             try:
                 await asyncio.Event().wait()
             finally:
-                # Cleaning up may run several things at once: it was told once.
-                assert await combine(arms.arm("a", 2)) in ("a", ("a",))
+                with pytest.raises(asyncio.CancelledError, match="enough"):
+                    await combine(arms.arm("not begun", 2))
+                async with scope(shield=True):
+                    assert await combine(arms.arm("a", 2)) in ("a", ("a",))
         arms.check()
         assert await race_ok(arms.arm("b", 1)) == "b"
 

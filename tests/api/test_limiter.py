@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pinloop
-from pinloop import BoundedSemaphore, Limiter, Semaphore
+from pinloop import BoundedSemaphore, Limiter, Semaphore, scope
 from pinloop.errors import WouldBlock
 from pinloop.testing import explore
 from tests.api.combines import this_task
@@ -251,6 +251,23 @@ def test_who_is_cancelled_has_none(run: Run, woken: bool) -> None:
         await turns(1)
         limiter.release_on_behalf_of("b")
         await retry
+
+    run(main())
+
+
+def test_in_a_cancelled_scope_nothing_is_lent(run: Run) -> None:
+    async def main() -> None:
+        limiter = Limiter(1)
+        async with scope() as s:
+            s.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            for _ in range(3):
+                with pytest.raises(asyncio.CancelledError):
+                    await limiter.acquire()
+            async with scope(shield=True), limiter:
+                assert limiter.borrowed == 1
+        assert limiter.statistics() == (0, 1, (), 0)
 
     run(main())
 

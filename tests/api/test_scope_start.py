@@ -193,6 +193,22 @@ def test_whoever_waits_in_start_and_is_cancelled_takes_the_child_along(run: Run)
     assert ended == ["slow", "slow"]
 
 
+def test_in_a_cancelled_scope_start_begins_nothing(run: Run) -> None:
+    async def child(*, task_status: TaskStatus) -> None:
+        raise AssertionError("begun")
+
+    async def main() -> None:
+        async with scope() as s:
+            s.cancel("enough")
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError, match="enough"):
+                await s.start(child)
+            assert s.children == ()
+
+    run(main())
+
+
 def test_an_error_that_crosses_a_cancellation_in_start_is_the_scopes(run: Run) -> None:
     async def bad(*, task_status: TaskStatus) -> None:
         await proceed.wait()
