@@ -1,186 +1,214 @@
 #!/usr/bin/env python3
-"""What a channel costs beside a queue, and select beside asyncio.wait: CPU ns per operation, and ratios.
+"""The tables of docs/channels-cost.md: channels, select, join, race and scopes beside what others have.
 
-    python benchmarks/channels.py                        # every cell, every kind that is installed
-    python benchmarks/channels.py --cells 'spsc-*' --kinds channel,queue --loop uvloop
-    valgrind --tool=callgrind python benchmarks/channels.py --cells spsc-16 --kinds channel --once 5000
+    python benchmarks/channels.py                                 # print the tables
+    python benchmarks/channels.py --write docs/channels-cost.md   # and put them there
+    python benchmarks/channels.py --rows 'spsc-*' --rounds 3      # some of them
+    valgrind --tool=callgrind python benchmarks/channels.py --rows spsc-16 --only pinloop --once 5000
 
-Kinds: `channel` is pinloop's, `queue` asyncio.Queue, `native` pinloop.Queue; `anyio` its memory object
-streams; `trio` its memory channels, on trio. Cells: spsc-0, -1, -16, -inf and mpsc-16, mpmc-16 (send and
-receive of one item); select-2, -8, -64 (wait for whichever of so many has an item: `queue` stands for
-asyncio.wait with a task for each). All are run in turns in one process, a round of each after the other;
-the best round of each counts.
+The contenders of a row (see `channel_cells.py`) take turns: each measurement is a process of its own, and
+each round begins with another of them. What is measured is the CPU time of the process, from when its
+interpreter has warmed up.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import datetime
 import fnmatch
-import importlib
 import math
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from channel_cells import CHOICES, HOPS, SCOPES, TENS, Contender, LoopCell, Rows
+from comparison import BEGIN, END, put_between
 
 import pinloop
+from pinloop.bench import child, cpus, loops
+from pinloop.bench.errors import BenchError, MeasurementError
+from pinloop.bench.measure import Plan, Turn, rotated
+from pinloop.bench.process import Child, python_child
+from pinloop.bench.results import Outcome, Row
 
-Pipe = tuple[Callable[[Any], Awaitable[None]], Callable[[], Awaitable[Any]]]
-HOPS = {
-    "spsc-0": (0, 1, 1),
-    "spsc-1": (1, 1, 1),
-    "spsc-16": (16, 1, 1),
-    "spsc-inf": (math.inf, 1, 1),
-    "mpsc-16": (16, 4, 1),
-    "mpmc-16": (16, 4, 4),
-}
-"""Capacity, producers, consumers."""
-CHOICES = {"select-2": 2, "select-8": 8, "select-64": 64}
+US = loops.PINLOOP.name
+LIBRARIES = ("anyio", "trio", "culsans")
+LEAST = 100
+"""Operations of the shortest run."""
 
 
-def channel_pipe(capacity: float) -> Pipe:
-    tx, rx = pinloop.channel(capacity)
-    return tx.send, rx.recv
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same contenders."""
+
+    title: str
+    rows: Rows
+    unit: str
+    beside: str
+    """The contender that the last column compares with."""
 
 
-def queue_pipe(capacity: float, module: Any = asyncio) -> Pipe:
-    """asyncio's word for no limit is 0; it has no rendezvous."""
-    queue = module.Queue(0 if capacity == math.inf else max(1, int(capacity)))
-    return queue.put, queue.get
+TABLES = (
+    Table("Items through a channel", HOPS, "ns per item", "asyncio.Queue"),
+    Table("One of several", CHOICES, "ns per item", "asyncio.wait (kept)"),
+    Table("Ten at once", TENS, "ns per child", "asyncio.gather or wait"),
+    Table("A scope with many children", SCOPES, "ns per child", "TaskGroup on uvloop"),
+)
+ROWS = {name: found for table in TABLES for name, found in table.rows.items()}
 
 
-def native_pipe(capacity: float) -> Pipe:
-    return queue_pipe(capacity, pinloop)
+# ---- measuring
 
 
-def anyio_pipe(capacity: float) -> Pipe:
-    send, receive = importlib.import_module("anyio").create_memory_object_stream(capacity)
-    return send.send, receive.receive
+def command(row: str, contender: str, seconds: float) -> list[str]:
+    """The command line of the process that measures."""
+    what = ROWS[row][1][contender]
+    if isinstance(what, LoopCell):
+        return python_child("cell", "--loop", what.loop, "--cell", what.cell, "--seconds", str(seconds))
+    return [sys.executable, __file__, "--rows", row, "--only", contender, "--child", str(seconds)]
 
 
-def trio_pipe(capacity: float) -> Pipe:
-    send, receive = importlib.import_module("trio").open_memory_channel(capacity)
-    return send.send, receive.receive
-
-
-PIPES = {
-    "channel": channel_pipe,
-    "queue": queue_pipe,
-    "native": native_pipe,
-    "anyio": anyio_pipe,
-    "trio": trio_pipe,
-}
-
-
-async def put_many(put: Callable[[Any], Awaitable[None]], n: int) -> None:
-    for i in range(n):
-        await put(i)
-
-
-async def get_many(get: Callable[[], Awaitable[Any]], n: int) -> None:
-    for _ in range(n):
-        await get()
-
-
-async def hops(cell: str, kind: str, n: int) -> None:
-    capacity, producers, consumers = HOPS[cell]
-    put, get = PIPES[kind](capacity)
-    if kind == "trio":
-        async with importlib.import_module("trio").open_nursery() as nursery:
-            for _ in range(producers):
-                nursery.start_soon(put_many, put, n // producers)
-            for _ in range(consumers):
-                nursery.start_soon(get_many, get, n // consumers)
-        return
-    tasks = [asyncio.ensure_future(put_many(put, n // producers)) for _ in range(producers)]
-    tasks += [asyncio.ensure_future(get_many(get, n // consumers)) for _ in range(consumers)]
-    await asyncio.gather(*tasks)
-
-
-async def feed(puts: list[Callable[[Any], Awaitable[None]]], n: int) -> None:
-    for i in range(n):
-        await puts[i % len(puts)](i)
-        await asyncio.sleep(0)
-
-
-async def choices(cell: str, kind: str, n: int) -> None:
-    if kind == "channel":
-        ends = [pinloop.channel(1) for _ in range(CHOICES[cell])]
-        feeding = asyncio.ensure_future(feed([tx.send for tx, _ in ends], n))
-        receivers = [rx for _, rx in ends]
-        for _ in range(n):
-            await pinloop.select(*receivers)
-        await asyncio.gather(feeding)
-        return
-    queues: list[asyncio.Queue[int]] = [asyncio.Queue(1) for _ in range(CHOICES[cell])]
-    feeder = asyncio.ensure_future(feed([queue.put for queue in queues], n))
-    getting = [asyncio.ensure_future(queue.get()) for queue in queues]
-    received = 0
-    while received < n:
-        done, _ = await asyncio.wait(getting, return_when=asyncio.FIRST_COMPLETED)
-        for i, task in enumerate(getting):
-            if task in done:
-                received += 1
-                getting[i] = asyncio.ensure_future(queues[i].get())
-    for task in getting:
-        task.cancel()
-    await asyncio.gather(*getting, feeder, return_exceptions=True)
-
-
-def run_cell(cell: str, kind: str, n: int, loop: Callable[[], asyncio.AbstractEventLoop]) -> float:
-    """CPU seconds."""
-    function = hops if cell in HOPS else choices
-    began = time.process_time()
-    if kind == "trio":
-        importlib.import_module("trio").run(function, cell, kind, n)
-    else:
-        with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(function(cell, kind, n))
-    return time.process_time() - began
-
-
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(name).new_event_loop
-    return factory
-
-
-def installed(kind: str) -> bool:
+def measure(row: str, contender: str, turn: Turn, outcome: Outcome) -> None:
+    """One measurement, entered into *outcome*, whichever way it goes."""
+    seconds = turn.plan.cell_seconds
     try:
-        importlib.import_module({"anyio": "anyio", "trio": "trio"}.get(kind, "asyncio"))
-    except ImportError:
-        return False
-    return True
+        with Child(
+            command(row, contender, seconds), turn.cpus.server, turn.plan.patience + 20 * seconds
+        ) as process:
+            took = process.answer()
+        outcome.samples.append(turn.sample(took, took["operations"]))
+    except MeasurementError as error:
+        outcome.failed = str(error)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default="*")
-    parser.add_argument("--kinds", default=",".join(PIPES))
-    parser.add_argument("--loop", default="pinloop", help="a module with new_event_loop")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--operations", type=int, default=20_000)
-    parser.add_argument("--once", type=int, help="run this many operations, measure nothing: for a profiler")
-    options = parser.parse_args()
-    loop = loop_factory(options.loop)
-    names = [name for name in [*HOPS, *CHOICES] if fnmatch.fnmatch(name, options.cells)]
-    kinds = [kind for kind in options.kinds.split(",") if installed(kind)]
-    runs = [(name, kind) for name in names for kind in kinds if name in HOPS or kind in ("channel", "queue")]
-    if options.once:
-        for name, kind in runs:
-            run_cell(name, kind, options.once, loop)
-        return
-    best: dict[tuple[str, str], float] = {}
-    for _ in range(options.rounds):
-        for name, kind in runs:
-            n = options.operations // (10 if name in CHOICES else 1)
-            took = run_cell(name, kind, n, loop) / n * 1e9
-            best[name, kind] = min(took, best.get((name, kind), math.inf))
-    print(f"{'ns per operation':18}" + "".join(f"{kind:>9}" for kind in kinds) + "   queue / channel")
+def run_rounds(names: list[str], only: str, plan: Plan) -> dict[str, Row]:
+    """Measure all rounds, with a line about each on standard error."""
+    measured = {}
     for name in names:
-        cells = [f"{best[name, kind]:9.0f}" if (name, kind) in best else f"{'':9}" for kind in kinds]
-        ratio = best.get((name, "queue"), math.nan) / best.get((name, "channel"), math.nan)
-        print(f"{name:18}" + "".join(cells) + f"   {ratio:.1f}")
+        title, contenders = ROWS[name]
+        outcomes = {
+            one: Outcome() for one, what in contenders.items() if what.installed and chosen(one, only)
+        }
+        if outcomes:
+            measured[name] = Row(name, title, "", outcomes)
+    places = cpus.choose()
+    for number in range(plan.rounds):
+        print(f"round {number + 1} of {plan.rounds}", file=sys.stderr, flush=True)
+        turn = Turn(plan, places, number)
+        for name, row in measured.items():
+            for contender, outcome in rotated(row, number):
+                measure(name, contender, turn, outcome)
+    return measured
+
+
+def chosen(contender: str, only: str) -> bool:
+    """Whether a contender is one of those asked for."""
+    return any(fnmatch.fnmatchcase(contender, pattern) for pattern in only.split(","))
+
+
+def run_child(contender: Contender, seconds: float) -> None:
+    """Measure in this process, and tell what it took."""
+    child.say(**contender.run(lambda: child.measure_for(contender.function, seconds, LEAST)))
+
+
+# ---- showing
+
+
+def figure(outcome: Outcome | None, best: bool) -> str:
+    """Median and median absolute deviation, in ns."""
+    if outcome is None or not outcome.good:
+        return "–"
+    median = f"{outcome.median:.0f}"
+    return f"{f'**{median}**' if best else median} ± {outcome.spread:.0f}"
+
+
+def in_markdown(table: Table, measured: dict[str, Row]) -> list[str]:
+    """The lines of a table; none if nothing of it was measured."""
+    rows = [measured[name] for name in table.rows if name in measured]
+    names = list(dict.fromkeys(name for row in rows for name in row.outcomes))
+    if not rows:
+        return []
+    lines = [
+        f"## {table.title}",
+        "",
+        f"| {' | '.join([table.unit, *names, f'{table.beside} ÷ pinloop'])} |",
+        f"|---|{'---:|' * (len(names) + 1)}",
+    ]
+    for row in rows:
+        best, ratio = row.winner(), row.ratio(table.beside, US)
+        figures = [figure(row.outcomes.get(name), name == best) for name in names]
+        lines.append(f"| {' | '.join([row.title, *figures, f'{ratio:.1f}' if ratio else '–'])} |")
+    return [*lines, ""]
+
+
+def versions() -> str:
+    """What was measured."""
+    found = [f"CPython {platform.python_version()}", f"pinloop {pinloop.__version__}"]
+    for name in ("uvloop", *LIBRARIES):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"without {name}")
+    return ", ".join(found)
+
+
+def report(measured: dict[str, Row], rounds: int) -> str:
+    """All tables, between the marks of a page."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    words = shlex.join(["python", "benchmarks/channels.py", *sys.argv[1:]])
+    lines = [BEGIN, "", f"{today}: {versions()}; {rounds} rounds. By `{words}`.", ""]
+    for table in TABLES:
+        lines += in_markdown(table, measured)
+    failed = [
+        f"{row.name}, {name}: {outcome.failed}"
+        for row in measured.values()
+        for name, outcome in row.outcomes.items()
+        if outcome.failed
+    ]
+    if failed:
+        lines += ["Failed:", "", *(f"- {line}" for line in failed), ""]
+    return "\n".join([*lines, END])
+
+
+def main() -> int:
+    """Parse the command line, measure and show."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", default="*", metavar="PATTERN")
+    parser.add_argument("--only", default="*", metavar="A,B,…", help="patterns of contenders")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.12, help="of CPU, per measurement")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables there")
+    parser.add_argument("--once", type=int, metavar="N", help="run N operations, measure nothing")
+    parser.add_argument("--child", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    names = [name for name in ROWS if fnmatch.fnmatchcase(name, options.rows)]
+    pairs = [(name, one) for name in names for one in ROWS[name][1] if chosen(one, options.only)]
+    if not pairs:
+        print(f"channels: nothing matches; rows: {', '.join(ROWS)}", file=sys.stderr)
+        return 2
+    if options.once or options.child:
+        for name, one in pairs:
+            contender = ROWS[name][1][one]
+            if isinstance(contender, Contender) and options.once:
+                contender.run(lambda run=contender.function: run(options.once))  # type: ignore[misc]
+            elif isinstance(contender, Contender):
+                run_child(contender, options.child)
+        return 0
+    plan = Plan(options.rounds, options.seconds, math.nan, math.nan, None)
+    measured = run_rounds(names, options.only, plan)
+    text = report(measured, plan.rounds)
+    print(text)
+    try:
+        if options.write:
+            put_between(text, options.write)
+    except BenchError as error:
+        print(f"channels: {error}", file=sys.stderr)
+        return 1
+    return any(outcome.failed for row in measured.values() for outcome in row.outcomes.values())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

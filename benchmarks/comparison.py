@@ -77,6 +77,15 @@ def tables(files: list[Results]) -> str:
     return "\n".join([*lines, END])
 
 
+def put_between(text: str, path: Path) -> None:
+    """Replace what stands between the marks of a page by *text*. Raises `BenchError` if it has none."""
+    page = path.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+    if not pattern.search(page):
+        raise BenchError(f"{path} has no place for the tables ({BEGIN} … {END})")
+    path.write_text(pattern.sub(lambda _: text, page), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.RawDescriptionHelpFormatter
@@ -92,12 +101,11 @@ def main() -> int:
     if arguments.write is None:
         print(text)
         return 0
-    page = arguments.write.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    if not pattern.search(page):
-        print(f"comparison: {arguments.write} has no place for the tables ({BEGIN} … {END})", file=sys.stderr)
+    try:
+        put_between(text, arguments.write)
+    except BenchError as error:
+        print(f"comparison: {error}", file=sys.stderr)
         return 1
-    arguments.write.write_text(pattern.sub(lambda _: text, page), encoding="utf-8")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import pinloop
-from pinloop.bench import catalog, cells, cells_sync
+from pinloop.bench import catalog, cells, cells_combine, cells_sync
 
 NAMES = [name for name in cells.CELLS if name + cells_sync.NATIVE in cells.CELLS]
 
@@ -20,7 +20,10 @@ def test_each_native_cell_stands_beside_one_of_asyncios() -> None:
     groups = {cell.name: cell.group for cell in catalog.CELLS}
     for name in NAMES:
         # A mean over the scheduler cells is about what a program has without changing a line.
-        assert (groups[name], groups[name + cells_sync.NATIVE]) == (catalog.SCHEDULER, catalog.NATIVE)
+        own = (catalog.SCHEDULER, catalog.NATIVE)
+        found = (groups[name], groups[name + cells_sync.NATIVE])
+        assert found == ((catalog.TENS, catalog.TENS) if name in cells_combine.NAMES else own)
+    assert {name for name, group in groups.items() if group == catalog.TENS} == set(cells_combine.NAMES)
 
 
 class Watched:

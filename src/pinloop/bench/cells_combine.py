@@ -1,4 +1,7 @@
-"""The scheduler cells of waiting for ten at once: as asyncio has it, and by pinloop's `join` and `race`."""
+"""The cells of waiting for ten at once: as asyncio has it, and by pinloop's `join` and `race`.
+
+They compare what a program may be written with as much as loops, and so are in no mean.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .cells import cell
-from .cells_sync import CROWD, both
+from .cells_sync import CROWD, NATIVE, both
+
+NAMES = ("join-10", "join-10" + NATIVE, "taskgroup-10", "race-10", "race-10" + NATIVE)
 
 
 async def _yield_once() -> int:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from .catalog import NATIVE, PIPES, PROCESS, SCHEDULER, SERVER
+from .catalog import NATIVE, PIPES, PROCESS, SCHEDULER, SERVER, TENS
 from .errors import BenchError
 from .loops import ASYNCIO, FLOOR, PINLOOP
 from .results import Results, Row
@@ -33,6 +33,7 @@ STYLES = {
 TITLES = {
     SCHEDULER: "Scheduler",
     NATIVE: "Scheduler, pinloop's queues and locks",
+    TENS: "Ten at once",
     PIPES: "Pipelines",
     PROCESS: "Subprocesses",
     SERVER: "Servers",

@@ -82,26 +82,26 @@ def census() -> dict[str, float]:
 # ---- cells
 
 
-async def _timed(function: Any, n: int) -> dict[str, float]:
+async def timed(function: Any, n: int) -> dict[str, float]:
     before = cpu_used()
     operations = await function(n)
     after = cpu_used()
     return {key: after[key] - before[key] for key in before} | {"operations": operations}
 
 
-async def _measure_for(function: Any, seconds: float, least: int) -> dict[str, float]:
+async def measure_for(function: Any, seconds: float, least: int) -> dict[str, float]:
     """Find the count of operations that takes *seconds* of CPU, run it, and return what it took.
 
     No run has fewer than *least* operations. The runs that find the count warm the interpreter's caches up.
     """
     n = least
     while True:
-        took = await _timed(function, n)
+        took = await timed(function, n)
         share = took["cpu_ns"] / 1e9 / seconds
         if share >= 0.1:
             break
         n = int(n * min(10.0, max(2.0, 0.3 / max(share, 1e-6))))
-    return await _timed(function, max(least, int(took["operations"] / share)))
+    return await timed(function, max(least, int(took["operations"] / share)))
 
 
 def run_cell(arguments: argparse.Namespace, factory: Any) -> None:
@@ -112,9 +112,9 @@ def run_cell(arguments: argparse.Namespace, factory: Any) -> None:
     least = 20 if arguments.cell in cells_process.CELLS else 1000
     with asyncio.Runner(loop_factory=factory) as runner:
         if arguments.count:
-            took = runner.run(_timed(function, arguments.count))
+            took = runner.run(timed(function, arguments.count))
         else:
-            took = runner.run(_measure_for(function, arguments.seconds, least))
+            took = runner.run(measure_for(function, arguments.seconds, least))
         # Before the loop closes: one that hangs in its close has still been measured.
         say(**took)
     os._exit(0)

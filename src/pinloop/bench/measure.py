@@ -203,7 +203,7 @@ def blank_rows(cells: list[Cell], loops: list[str]) -> list[Row]:
     return rows
 
 
-def _rotated(row: Row, round_number: int) -> list[tuple[str, Outcome]]:
+def rotated(row: Row, round_number: int) -> list[tuple[str, Outcome]]:
     """The loops of a row in the order of a round: each round begins with another one.
 
     A loop that has failed there is left out: its cell is void already.
@@ -227,6 +227,6 @@ def run_rounds(
         for cell, row in zip(cells, rows, strict=True):
             if round_number and time.monotonic() > ends:
                 return
-            for loop, outcome in _rotated(row, round_number):
+            for loop, outcome in rotated(row, round_number):
                 tell(round_number, cell.title, loop)
                 measure(cell, loop, turn, outcome)

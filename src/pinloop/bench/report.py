@@ -7,18 +7,19 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .catalog import NATIVE, PIPES, PROCESS, SCHEDULER, SERVER
+from .catalog import NATIVE, PIPES, PROCESS, SCHEDULER, SERVER, TENS
 from .loops import FLOOR, PINLOOP
 from .results import Outcome, Results, Row, mean_ratio
 
 HEADINGS = {
     SCHEDULER: "Scheduler: CPU per operation, ns",
     NATIVE: "The same with pinloop's queues, locks and timeouts: CPU per operation, ns",
+    TENS: "Ten at once: CPU per child, ns",
     PIPES: "Pipelines: CPU per item, ns",
     PROCESS: "Subprocesses: CPU of parent and child per child, µs (of it in user mode)",
     SERVER: "Servers: CPU of the server per request, µs (of it in user mode)",
 }
-SCALE = {SCHEDULER: 1.0, NATIVE: 1.0, PIPES: 1.0, PROCESS: 1e3, SERVER: 1e3}
+SCALE = {SCHEDULER: 1.0, NATIVE: 1.0, TENS: 1.0, PIPES: 1.0, PROCESS: 1e3, SERVER: 1e3}
 WAITED = 0.6
 """A server that is busy for less than this share of the time was held up by something else than itself."""
 
@@ -34,7 +35,7 @@ def _figure_cell(outcome: Outcome, group: str, winner: bool) -> Text:
     scale = SCALE[group]
     text = Text(justify="right")
     text.append(figure(outcome.median / scale), style="bold green" if winner else "")
-    if group not in (SCHEDULER, NATIVE, PIPES):
+    if group not in (SCHEDULER, NATIVE, TENS, PIPES):
         text.append(f" ({figure(outcome.median / scale * outcome.user_share)})", style="dim")
     if len(outcome.samples) > 1:
         text.append(f" ±{figure(outcome.spread / scale)}", style="dim")
