@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import collections
 import concurrent.futures
 import dataclasses
+import heapq
 import itertools
 import math
 import random
@@ -26,6 +28,8 @@ STEPS = 1_000_000
 SECONDS = 86_400.0  # of virtual time
 IO_PATIENCE = 0.02  # seconds of real time
 JOB_PATIENCE = 10.0
+
+CROWD = 32  # ready tasks, above which an epoch lasts longer
 
 USUAL = 0  # the seed of the order in which a loop runs things anyway
 
@@ -134,26 +138,74 @@ class VirtualLoop(_Virtual, Loop, _core.VirtualLoop):
 # ------------------------------------------------------------------------- on asyncio's --
 
 
-class _Ready(collections.deque[Any]):
-    """asyncio's queue of ready handles, of which the next is drawn as in loop_virtual.pxi.
+_Entry = tuple[int, int, int, asyncio.Handle]
+"""Rank, how many came before, the task's number (0: a callback), and the handle."""
 
-    Handles that step a task are told by whose method they call.
+
+class _Ready:
+    """In place of asyncio's queue of ready handles: the next is drawn as in loop_virtual.pxi.
+
+    Handles that step a task are told by whose method they call. Those that may be next are in front: the
+    steps at the head of the queue and the callback behind them, in the order of the tasks' numbers or, where
+    an epoch lasts for several steps, as a heap by rank. So drawing one does not go through them all.
     """
 
-    loop: AsyncioVirtualLoop
-    steps_left: float = math.inf
+    def __init__(self, loop: AsyncioVirtualLoop, seed: int) -> None:
+        self.steps_left: float = math.inf
+        self._loop: AsyncioVirtualLoop = weakref.proxy(loop)
+        self._random = None if seed == USUAL else random.Random(seed)
+        self._epoch_length = self._random.choice((1, 2, 8, 32)) if self._random else 1
+        self._epoch = self._random.getrandbits(64) if self._random else 0
+        self._front: list[_Entry] = []
+        self._complete = False  # the callback is there
+        self._behind: collections.deque[asyncio.Handle] = collections.deque()
+        self._arrivals = itertools.count()
+        self._made = itertools.count(1)
+        self._numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
 
-    def popleft(self) -> Any:
+    def __len__(self) -> int:
+        return len(self._front) + len(self._behind)
+
+    def clear(self) -> None:
+        self._front.clear()
+        self._behind.clear()
+        self._complete = False
+
+    def append(self, handle: asyncio.Handle) -> None:
+        self._behind.append(handle)  # and no more than that: any thread may do so
+
+    def popleft(self) -> asyncio.Handle:
         self.steps_left -= 1
         if self.steps_left < 0:
-            self.loop._stuck("steps")
-        if len(self) > 1 and self.loop._random is not None:
-            at = self.loop._choose(self)
-            self.rotate(-at)
-            handle = super().popleft()
-            self.rotate(at)
-            return handle
-        return super().popleft()
+            self._loop._stuck("steps")
+        if self._random is None:
+            return self._behind.popleft()
+        while self._behind and not self._complete:
+            self._offer(self._behind.popleft())
+        if self._epoch_length == 1:
+            _, _, number, handle = self._front.pop(self._random.randrange(len(self._front)))
+        else:
+            # To rank a crowd takes longer than to run one of it, so there epochs last longer.
+            if self._random.randrange(max(self._epoch_length, len(self._front) // CROWD)) == 0:
+                self._epoch = self._random.getrandbits(64)
+                self._front = [(_mixed(self._epoch ^ entry[2]), *entry[1:]) for entry in self._front]
+                heapq.heapify(self._front)
+            _, _, number, handle = heapq.heappop(self._front)
+        if number == 0:
+            self._complete = False
+        return handle
+
+    def _offer(self, handle: asyncio.Handle) -> None:
+        task = _stepped_by(handle)
+        if task is None:
+            number, self._complete = 0, True
+        else:
+            number = self._numbers.get(task) or self._numbers.setdefault(task, next(self._made))
+        if self._epoch_length == 1:
+            bisect.insort(self._front, (number, next(self._arrivals), number, handle))
+        else:
+            rank = _mixed(self._epoch ^ number)
+            heapq.heappush(self._front, (rank, next(self._arrivals), number, handle))
 
 
 class _Selector(selectors.DefaultSelector):
@@ -181,13 +233,8 @@ class AsyncioVirtualLoop(_Virtual, asyncio.SelectorEventLoop):  # type: ignore[m
         self._jobs = 0
         selector = _Selector()
         super().__init__(selector)
-        self._ready = _Ready(self._ready)
-        self._ready.loop = selector.loop = weakref.proxy(self)
-        self._random = None if seed == USUAL else random.Random(seed)
-        self._epoch_length = self._random.choice((1, 2, 8, 32)) if self._random else 1
-        self._epoch = self._random.getrandbits(64) if self._random else 0
-        self._counter = itertools.count(1)
-        self._numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
+        self._ready = _Ready(self, seed)
+        selector.loop = weakref.proxy(self)
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""
@@ -202,26 +249,6 @@ class AsyncioVirtualLoop(_Virtual, asyncio.SelectorEventLoop):  # type: ignore[m
 
     def _job_ended(self) -> None:
         self._jobs -= 1
-
-    def _choose(self, ready: _Ready) -> int:
-        assert self._random is not None
-        if self._random.randrange(self._epoch_length) == 0:
-            self._epoch = self._random.getrandbits(64)
-        chosen, best = 0, -1
-        for at, handle in enumerate(ready):
-            task = _stepped_by(handle)
-            rank = _mixed(self._epoch ^ (self._number(task) if task else 0))
-            if rank > best:
-                chosen, best = at, rank
-            if task is None:
-                break
-        return chosen
-
-    def _number(self, task: asyncio.Task[Any]) -> int:
-        number = self._numbers.get(task)
-        if number is None:
-            number = self._numbers[task] = next(self._counter)
-        return number
 
     def _idle(self, watching: bool, select: Callable[[float], Any]) -> Any:
         """Nothing is ready: events that come within the patience there is, or the time of the next timer."""
