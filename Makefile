@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test conformance bench instructions wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy \
+.PHONY: help test laws conformance bench instructions wheel smoke sanitize ecosystem ecosystem-smoke lint ruff mypy \
 	cython-lint format clean FORCE
 
 PINLOOP_BUILD ?= release
@@ -18,6 +18,7 @@ export PINLOOP_BUILD
 
 help:
 	@echo 'make test      build the wheel, install it, run the suite: as is, in debug mode, with asyncio tasks'
+	@echo 'make laws      the laws of channels, select, scopes, join, streams and limiters, under thousands of orders'
 	@echo 'make conformance      CPython'"'"'s own asyncio tests, on pinloop'"'"'s loop'
 	@echo 'make bench     build the wheel, install it, run the quick benchmark beside the other loops'
 	@echo 'make instructions     count the hot paths'"'"' instructions (valgrind); fails where they grew by 3 %'
@@ -33,6 +34,7 @@ help:
 	@echo 'PYTHON=python3.14                  the Python to use'
 	@echo 'PINLOOP_BUILD=debug|sanitize       the kind of build (release when unset)'
 	@echo 'PYTEST_ARGS="-k echo tests/api"    arguments for pytest;  BENCH_ARGS for the benchmark'
+	@echo 'LAWS=100                           for make laws: how many times as thorough as make test'
 	@echo 'SUITES="uvicorn websockets"        for make ecosystem;  ECOSYSTEM_ARGS for its runner'
 	@echo 'CONFORMANCE_ARGS="test_streams"    for make conformance'
 	@echo 'INSTRUCTIONS_ARGS=--update         for make instructions: renew benchmarks/instructions.json'
@@ -139,6 +141,11 @@ test: $(VENV)/.installed $(VENV)/.test
 	$(UNDER) $(PYTEST) $(PYTEST_ARGS)
 	PYTHONASYNCIODEBUG=1 $(UNDER) $(PYTEST) $(PYTEST_ARGS)
 	PINLOOP_TEST_TASKS=asyncio $(UNDER) $(PYTEST) tests/api $(PYTEST_ARGS)
+
+# What `make test` has of these takes seconds; here each law has LAWS times as many seeds and examples.
+LAWS ?= 20
+laws: $(VENV)/.installed $(VENV)/.test
+	PINLOOP_LAWS=$(LAWS) $(UNDER) $(PYTEST) --timeout=1800 -o faulthandler_timeout=3600 -m laws tests/api $(PYTEST_ARGS)
 
 sanitize:
 	$(MAKE) test PINLOOP_BUILD=sanitize PYTHON='$(PYTHON)'

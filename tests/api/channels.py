@@ -16,9 +16,6 @@ if ON_PINLOOP:
     LOOPS["pinloop"] = pinloop.new_event_loop
     LOOPS["pinloop-asyncio-tasks"] = functools.partial(pinloop.new_event_loop, tasks="asyncio")
 
-EXPLORED = "pinloop" if ON_PINLOOP else "asyncio"
-"""The loop for `pinloop.testing.explore`."""
-
 
 def on_every_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Makes a test of an async function, run on each loop; what the loop's handler is told fails it."""

@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from pinloop.testing import explore
-from tests.api.support import ON_PINLOOP
+from tests.api.laws import law
 
 SEEDS = 60
 
 
 def orders(test: Callable[..., Any]) -> Callable[..., None]:
     """The test under many orders of its tasks, which leave no task and no generator behind."""
-    return explore(seeds=SEEDS, loop="pinloop" if ON_PINLOOP else "asyncio")(test)
+    return law(SEEDS)(test)
 
 
 class Source:

@@ -23,8 +23,8 @@ from pinloop import (
     to_thread,
     watch,
 )
-from pinloop.testing import explore
-from tests.api.channels import EXPLORED, on_every_loop, waiting
+from tests.api.channels import on_every_loop, waiting
+from tests.api.laws import law
 
 # ---------------------------------------------------------------------------------------- oneshot --
 
@@ -222,7 +222,7 @@ async def test_laggards_are_told_what_they_missed() -> None:
     assert await select(quick.items, asyncio.ensure_future(asyncio.sleep(0))) == (1, None)
 
 
-@explore(seeds=100, loop=EXPLORED)
+@law(seeds=100)
 async def test_all_receivers_see_the_same_order() -> None:
     tx, rx = broadcast(2)
     receivers = [rx, tx.subscribe(), tx.subscribe()]

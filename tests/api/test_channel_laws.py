@@ -5,25 +5,24 @@ import math
 import sys
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pinloop import BrokenChannel, ClosedChannel, EndOfChannel, channel
-from pinloop.testing import explore
-from tests.api.channels import EXPLORED
+from tests.api.laws import examples, law
 
 capacities = st.sampled_from([0, 1, 2, 7, math.inf])
 moments = st.integers(0, 6)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     capacity=capacities,
     senders=st.lists(st.tuples(moments, st.integers(0, 8), st.none() | moments), min_size=1, max_size=5),
     receivers=st.lists(st.tuples(moments, st.none() | moments), min_size=1, max_size=4),
     with_permits=st.booleans(),
 )
-@explore(seeds=6, loop=EXPLORED)
+@law(seeds=6, times=1)
 async def test_each_item_is_received_once_or_its_send_raised(  # noqa: C901 - a program, and its check
     capacity: float,
     senders: list[tuple[int, int, int | None]],
@@ -93,9 +92,9 @@ async def test_each_item_is_received_once_or_its_send_raised(  # noqa: C901 - a 
     assert tx.statistics()[2:] == (0, 0, 0, 0, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(capacity=st.integers(0, 5), items=st.integers(1, 200))
-@explore(seeds=4, loop=EXPLORED)
+@law(seeds=4, times=1)
 async def test_backpressure_bounds_what_is_in_the_channel(capacity: int, items: int) -> None:
     tx, rx = channel(capacity)
     most = 0
@@ -117,7 +116,7 @@ async def test_backpressure_bounds_what_is_in_the_channel(capacity: int, items: 
     assert most <= capacity
 
 
-@explore(seeds=30, loop=EXPLORED)
+@law(seeds=16)
 async def test_two_thousand_sends_race_cancellation_and_close() -> None:
     tx, rx = channel(3)
     received: list[int] = []

@@ -11,15 +11,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pinloop
 from pinloop import Scope, join, race, race_ok, scope, try_join
-from pinloop.testing import explore
 from tests.api.combines import Arms
-from tests.api.support import ON_PINLOOP
-from tests.conftest import LoopFactory
+from tests.api.laws import examples, law, loop_for, on_both_loops, orders
 
 MANY_TURNS = 3000
 """No tree takes that long: what is not over by then hangs."""
@@ -257,10 +255,12 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
 async def run_tree(play: Play, tree: Leaf | Node, script: list[Action]) -> BaseException | None:
     """Run the tree; what came out of it."""
     leak: list[str] = []
+    conductors: list[asyncio.Task[None]] = []
 
     async def root() -> None:
         task = asyncio.current_task()
         assert task is not None
+        conductors.append(asyncio.create_task(play.conduct(task, script)))
         try:
             await play.play(tree)
         finally:
@@ -274,14 +274,13 @@ async def run_tree(play: Play, tree: Leaf | Node, script: list[Action]) -> BaseE
                 play.recancelled = True
 
     task = asyncio.create_task(root())
-    conductor = asyncio.create_task(play.conduct(task, script))
     for _ in range(MANY_TURNS):
-        if task.done() and conductor.done():
+        if task.done() and conductors[0].done():
             break
         await asyncio.sleep(0)
     else:
         raise AssertionError("the tree hangs")
-    await conductor
+    await conductors[0]
     assert not leak, leak
     assert play.counts[task] == play.requests.get(task, 0), "requests left, or taken back that were others'"
     for child in set(play.tasks):
@@ -296,18 +295,22 @@ async def run_tree(play: Play, tree: Leaf | Node, script: list[Action]) -> BaseE
     return outcome
 
 
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@example(tree=Node("race", [Leaf(0), Leaf(0, fails=True)]), script=[])
-@example(tree=Node("race_ok", [Leaf(1, fails=True), Leaf(2), Leaf(9, fails_late=True)]), script=[])
+@examples(800)
+@example(tree=Node("race", [Leaf(0), Leaf(0, fails=True)]), script=[], order=None)
+@example(
+    tree=Node("race_ok", [Leaf(1, fails=True), Leaf(2), Leaf(9, fails_late=True)]), script=[], order=None
+)
 @example(
     tree=Node("join", [Node("race", [Leaf(8, cleanup=4), Leaf(2)]), Leaf(1, fails=True)]),
     script=[Action(3, "cancel root", 0)],
+    order=None,
 )
-@given(tree=trees, script=actions)
-def test_laws(loop_factory: LoopFactory, tree: Leaf | Node, script: list[Action]) -> None:
+@given(tree=trees, script=actions, order=orders)
+@on_both_loops
+def test_laws(where: str, order: int | None, tree: Leaf | Node, script: list[Action]) -> None:
     play = Play()
     reported: list[BaseException | None] = []
-    loop = loop_factory()
+    loop = loop_for(where, order)
     try:
         loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
         outcome = loop.run_until_complete(run_tree(play, tree, script))
@@ -330,8 +333,7 @@ def test_laws(loop_factory: LoopFactory, tree: Leaf | Node, script: list[Action]
 # ---------------------------------------------------------------- under many orders --
 
 
-def under_many_orders(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    return explore(seeds=300, loop="pinloop" if ON_PINLOOP else "asyncio")(test)
+under_many_orders = law(seeds=300)
 
 
 @under_many_orders

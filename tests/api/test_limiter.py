@@ -2,19 +2,18 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pinloop
 from pinloop import BoundedSemaphore, Limiter, Semaphore, scope
 from pinloop.errors import WouldBlock
-from pinloop.testing import explore
 from tests.api.combines import this_task
-from tests.api.support import ON_PINLOOP, turns
+from tests.api.laws import examples, law, loop_for, on_both_loops, orders
+from tests.api.support import turns
 from tests.conftest import LoopFactory, Run
 
 # -------------------------------------------------------------------- borrowing --
@@ -308,8 +307,9 @@ def test_never_awaited() -> None:
 # --------------------------------------------------------------------------- laws --
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
+    order=orders,
     total=st.integers(0, 3),
     script=st.lists(
         st.tuples(
@@ -319,8 +319,9 @@ def test_never_awaited() -> None:
         max_size=30,
     ),
 )
+@on_both_loops
 def test_the_same_as_a_queue_and_a_counter(
-    loop_factory: LoopFactory, total: int, script: list[tuple[str, int]]
+    where: str, order: int | None, total: int, script: list[tuple[str, int]]
 ) -> None:
     async def main() -> None:
         limiter = Limiter(total)
@@ -341,7 +342,7 @@ def test_the_same_as_a_queue_and_a_counter(
                 limiter.release_on_behalf_of(gone)
             elif action == "resize":
                 size = limiter.total = argument
-            await turns(4)
+            await settled()
             for each in tasks:
                 if each not in holding and len(holding) < size:
                     holding.append(each)
@@ -350,20 +351,20 @@ def test_the_same_as_a_queue_and_a_counter(
             assert limiter.statistics().waiting == len(tasks) - len(holding)
         for task in tasks.values():
             task.cancel()
-        await turns(2)
+        await settled()
 
-    loop = loop_factory()
+    async def settled() -> None:
+        """Those that can go on have gone on, whatever the order."""
+        await (turns(4) if order is None else asyncio.sleep(1))
+
+    loop = loop_for(where, order)
     try:
         loop.run_until_complete(main())
     finally:
         loop.close()
 
 
-def under_many_orders(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    return explore(seeds=200, loop="pinloop" if ON_PINLOOP else "asyncio")(test)
-
-
-@under_many_orders
+@law(seeds=200)
 async def test_no_token_is_lost_or_lent_twice() -> None:
     limiter = Limiter(2)
     inside: set[int] = set()

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pinloop import Scope, fail_after, scope
-from tests.conftest import LoopFactory
+from tests.api.laws import examples, loop_for, on_both_loops, orders
 
 MANY_TURNS = 2000
 """No tree takes that long: what is not over by then hangs."""
@@ -201,10 +201,12 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
 async def run_tree(play: Play, tree: Node, script: list[Action]) -> BaseException | None:
     """Run the tree; what came out of it."""
     leak: list[str] = []
+    conductors: list[asyncio.Task[None]] = []
 
     async def root() -> None:
         task = asyncio.current_task()
         assert task is not None
+        conductors.append(asyncio.create_task(play.conduct(task, script)))
         try:
             await play.play(tree)
         finally:
@@ -218,14 +220,13 @@ async def run_tree(play: Play, tree: Node, script: list[Action]) -> BaseExceptio
                 play.recancelled = True
 
     task = asyncio.create_task(root())
-    conductor = asyncio.create_task(play.conduct(task, script))
     for _ in range(MANY_TURNS):
-        if task.done() and conductor.done():
+        if task.done() and conductors[0].done():
             break
         await asyncio.sleep(0)
     else:
         raise AssertionError("the tree hangs")
-    await conductor
+    await conductors[0]
     assert not leak, leak
     assert play.counts[task] == play.requests.get(task, 0), "requests left, or taken back that were others'"
     for child in play.tasks:
@@ -241,16 +242,18 @@ async def run_tree(play: Play, tree: Node, script: list[Action]) -> BaseExceptio
     return outcome
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(600)
 @example(
     tree=Block("scope", Block("shield", Leaf(3)), [Leaf(2, fails=True)]),
     script=[Action(1, "cancel root", 0)],
+    order=None,
 )
-@given(tree=trees, script=actions)
-def test_laws(loop_factory: LoopFactory, tree: Node, script: list[Action]) -> None:
+@given(tree=trees, script=actions, order=orders)
+@on_both_loops
+def test_laws(where: str, order: int | None, tree: Node, script: list[Action]) -> None:
     play = Play()
     reported: list[BaseException | None] = []
-    loop = loop_factory()
+    loop = loop_for(where, order)
     try:
         loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
         outcome = loop.run_until_complete(run_tree(play, tree, script))

@@ -1,18 +1,12 @@
 """Scopes under many orders of their tasks, in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from pinloop import Scope, TaskStatus, fail_after, move_on_after, scope
-from pinloop.testing import explore
-from tests.api.support import ON_PINLOOP
+from tests.api.laws import law
 
-SEEDS = 300
-
-
-def under_many_orders(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Each starts from nothing, and leaves no task behind: that is looked after by `explore`."""
-    return explore(seeds=SEEDS, loop="pinloop" if ON_PINLOOP else "asyncio")(test)
+under_many_orders = law(seeds=300)
+"""Each starts from nothing, and leaves no task behind: that is looked after by `explore`."""
 
 
 async def forever() -> None:

@@ -3,21 +3,20 @@
 import asyncio
 import sys
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pinloop import BrokenChannel, EndOfChannel, after, channel, select
-from pinloop.testing import explore
-from tests.api.channels import EXPLORED
+from tests.api.laws import examples, law
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     capacities=st.lists(st.integers(0, 2), min_size=2, max_size=3),
     cancelled=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), max_size=6),
     biased=st.booleans(),
 )
-@explore(seeds=8, loop=EXPLORED)
+@law(seeds=8, times=1)
 async def test_an_effect_happens_if_and_only_if_its_arm_is_returned(
     capacities: list[int], cancelled: list[tuple[int, int]], biased: bool
 ) -> None:
@@ -68,7 +67,7 @@ async def drained(rx: "object") -> list[str]:
     return items
 
 
-@explore(seeds=60, loop=EXPLORED)
+@law(seeds=60)
 async def test_sends_race_select_cancellation_and_close() -> None:
     ends = [channel(capacity) for capacity in (0, 1, 4)]
     received: list[int] = []

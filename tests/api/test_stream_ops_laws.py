@@ -3,15 +3,13 @@
 import asyncio
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pinloop import Stream, stream
 from pinloop.testing import run as run_once
+from tests.api.laws import examples, on_both_loops
 from tests.api.pipelines import Calls, Source, orders, settle
-from tests.api.support import ON_PINLOOP
-
-LOOP = "pinloop" if ON_PINLOOP else "asyncio"
 
 
 def sleeper(seed: int) -> Any:
@@ -73,10 +71,11 @@ def listed(items: list[int], step: tuple[Any, ...]) -> list[int]:
     }.get(name, lambda: items)()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.integers(0, 15), st.lists(STEPS, max_size=5), st.integers(0, 1000), st.integers(0, 20) | st.none())
+@on_both_loops
 def test_a_pipeline_is_what_it_is_for_lists(
-    count: int, steps: list[tuple[Any, ...]], seed: int, leaves: int | None
+    where: str, count: int, steps: list[tuple[Any, ...]], seed: int, leaves: int | None
 ) -> None:
     """Whatever its concurrency, and as far as it is read; then its source is closed, once."""
     source = Source(count)
@@ -99,12 +98,13 @@ def test_a_pipeline_is_what_it_is_for_lists(
         assert source.closed == source.begun <= 1
         assert len(source.tasks) <= 1  # it is begun, read and closed by the same one
 
-    run_once(main(), seed=seed, loop=LOOP)
+    run_once(main(), seed=seed, loop=where)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.integers(1, 5), st.integers(1, 5), st.booleans(), st.integers(1, 12), st.integers(0, 1000))
-def test_no_further_ahead_than_asked(n: int, m: int, ordered: bool, read: int, seed: int) -> None:
+@on_both_loops
+def test_no_further_ahead_than_asked(where: str, n: int, m: int, ordered: bool, read: int, seed: int) -> None:
     source, calls = Source(), Calls()
 
     async def main() -> None:
@@ -117,12 +117,13 @@ def test_no_further_ahead_than_asked(n: int, m: int, ordered: bool, read: int, s
         assert calls.most == n
         assert (calls.running, source.closed) == (0, 1)
 
-    run_once(main(), seed=seed, loop=LOOP)
+    run_once(main(), seed=seed, loop=where)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.integers(2, 6), st.integers(0, 20), st.integers(0, 1000))
-def test_unordered_gives_each_once_as_it_comes(n: int, count: int, seed: int) -> None:
+@on_both_loops
+def test_unordered_gives_each_once_as_it_comes(where: str, n: int, count: int, seed: int) -> None:
     async def work(item: int) -> tuple[float, int]:
         await asyncio.sleep((item * 7919 + seed) % 11)
         return asyncio.get_running_loop().time(), item
@@ -132,12 +133,15 @@ def test_unordered_gives_each_once_as_it_comes(n: int, count: int, seed: int) ->
         assert sorted(item for _, item in seen) == list(range(count))
         assert [time for time, _ in seen] == sorted(time for time, _ in seen)
 
-    run_once(main(), seed=seed, loop=LOOP)
+    run_once(main(), seed=seed, loop=where)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.integers(2, 5), st.booleans(), st.sets(st.integers(0, 9), max_size=4), st.integers(0, 1000))
-def test_no_error_is_lost_and_every_call_awaited(n: int, ordered: bool, bad: set[int], seed: int) -> None:
+@on_both_loops
+def test_no_error_is_lost_and_every_call_awaited(
+    where: str, n: int, ordered: bool, bad: set[int], seed: int
+) -> None:
     """What fails comes out, alone or with others; what was there before it in the order comes first."""
     source = Source(10)
     calls = Calls({item: ValueError(item) for item in bad})
@@ -156,7 +160,7 @@ def test_no_error_is_lost_and_every_call_awaited(n: int, ordered: bool, bad: set
             assert [item async for item in items] == []
         return seen
 
-    seen = run_once(main(), seed=seed, loop=LOOP)
+    seen = run_once(main(), seed=seed, loop=where)
     if not bad:
         assert sorted(seen) == [item * item for item in range(10)]
         return
@@ -170,7 +174,8 @@ def test_no_error_is_lost_and_every_call_awaited(n: int, ordered: bool, bad: set
     assert len(failed) <= n
 
 
-def test_backpressure_bounds_a_producer_that_is_faster() -> None:
+@on_both_loops
+def test_backpressure_bounds_a_producer_that_is_faster(where: str) -> None:
     """100 times as fast as its consumer: it waits, there are no more than the steps may hold."""
     source = Source(pause=0.01)
     held = 0
@@ -188,7 +193,7 @@ def test_backpressure_bounds_a_producer_that_is_faster() -> None:
         assert held == 4 + 3 + 5
         assert source.closed == 1
 
-    run_once(main(), loop=LOOP)
+    run_once(main(), loop=where)
 
 
 @orders

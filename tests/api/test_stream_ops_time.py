@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pinloop import stream
 from pinloop.testing import run as run_once
+from tests.api.laws import examples, on_both_loops
 from tests.api.pipelines import Source, orders
-from tests.api.support import ON_PINLOOP
 
-LOOP = "pinloop" if ON_PINLOOP else "asyncio"
 SMALL = 1e-6
 
 
@@ -57,14 +56,15 @@ async def test_a_full_chunk_holds_the_source_up() -> None:
         assert await anext(chunks) == [3, 4, 5, 6]
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     st.lists(st.floats(0, 20), max_size=20).map(sorted),
     st.integers(1, 5),
     st.sampled_from([0, 0.5, 3, 50]),
     st.integers(0, 1000),
 )
-def test_no_chunk_is_late(times: list[float], size: int, within: float, seed: int) -> None:
+@on_both_loops
+def test_no_chunk_is_late(where: str, times: list[float], size: int, within: float, seed: int) -> None:
     """Who waits gets a chunk when it is full, or `within` after its first item; all items are in one."""
 
     async def main() -> None:
@@ -76,17 +76,20 @@ def test_no_chunk_is_late(times: list[float], size: int, within: float, seed: in
                 seen += chunk
         assert seen == times
 
-    run_once(main(), seed=seed, loop=LOOP)
+    run_once(main(), seed=seed, loop=where)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     st.lists(st.floats(0, 5), max_size=25).map(sorted),
     st.integers(1, 5),
     st.sampled_from([0.5, 1, 3]),
     st.integers(0, 1000),
 )
-def test_no_window_has_more_than_the_rate(times: list[float], rate: int, per: float, seed: int) -> None:
+@on_both_loops
+def test_no_window_has_more_than_the_rate(
+    where: str, times: list[float], rate: int, per: float, seed: int
+) -> None:
     async def main() -> None:
         seen: list[float] = []
         async with stream(lambda: at(*times)).throttle(rate, per) as items:
@@ -99,7 +102,7 @@ def test_no_window_has_more_than_the_rate(times: list[float], rate: int, per: fl
                 seen.append(now())
         assert len(seen) == len(times)
 
-    run_once(main(), seed=seed, loop=LOOP)
+    run_once(main(), seed=seed, loop=where)
 
 
 @orders

@@ -1,0 +1,71 @@
+"""How the laws are tested: each on both kinds of loop, under orders of its tasks that are drawn from seeds.
+
+PINLOOP_LAWS=20 tests each law 20 times as thoroughly: with so many times as many seeds, and examples.
+"""
+
+import asyncio
+import functools
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+import pinloop
+from pinloop.testing import explore, new_event_loop
+from tests.api.support import ON_PINLOOP
+
+LAW_LOOPS = ["pinloop", "asyncio"] if ON_PINLOOP else ["asyncio"]
+"""What `pinloop.testing` is told. PINLOOP_TEST_LOOP=asyncio leaves the one for which it asks."""
+
+TIMES = int(os.environ.get("PINLOOP_LAWS", "1"))
+
+Test = Callable[..., Any]
+
+
+def on_both_loops(test: Test) -> Test:
+    """Marks a law; it has the loop's kind as its parameter `where`."""
+    return pytest.mark.laws(pytest.mark.parametrize("where", LAW_LOOPS)(test))
+
+
+def law(seeds: int, times: int = TIMES) -> Callable[[Callable[..., Awaitable[object]]], Test]:
+    """Makes a test of an async function, run on both loops under so many orders, and leaving nothing behind.
+
+    Where hypothesis is above it, the examples are multiplied, and `times` is 1.
+    """
+
+    def decorate(test: Callable[..., Awaitable[object]]) -> Test:
+        @functools.wraps(test)
+        def explored(where: str, *args: Any, **named: Any) -> None:
+            explore(functools.partial(test, *args, **named), seeds=seeds * times, loop=where)
+
+        del explored.__wrapped__  # type: ignore[attr-defined]
+        signature = inspect.signature(test)
+        where = inspect.Parameter("where", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        explored.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[where, *signature.parameters.values()], return_annotation=None
+        )
+        return on_both_loops(explored)
+
+    return decorate
+
+
+def examples(number: int) -> Callable[[Test], Test]:
+    """Settings of hypothesis for a law."""
+    return settings(max_examples=number * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+orders = st.none() | st.integers(0, 10_000)
+"""For `loop_for`: the seed of an order, or no such loop."""
+
+
+def loop_for(where: str, order: int | None) -> asyncio.AbstractEventLoop:
+    """A loop of that kind: the one for programs, or one in virtual time with the order of a seed."""
+    if order is not None:
+        return new_event_loop(order, loop=where)
+    if where == "asyncio":
+        return asyncio.new_event_loop()
+    return pinloop.new_event_loop(tasks=os.environ.get("PINLOOP_TEST_TASKS", "pinloop"))
