@@ -1,6 +1,7 @@
 """The fixtures of these tests beside those of tests/conftest.py."""
 
 import asyncio
+import functools
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,22 @@ import pytest
 
 import pinloop
 from tests.api.sendfile import DATA
-from tests.api.support import tcp_pair
+from tests.api.laws import LAW_LOOPS, loop_for
+from tests.api.support import only_pinloop, tcp_pair
+
+OF_THE_LAYER = ("test_scope", "test_combine", "test_limiter", "test_stream_ops")
+"""Modules whose tests run on asyncio's loop too: what they test is promised on any loop."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if (
+        "loop_factory" in metafunc.fixturenames
+        and module.startswith(OF_THE_LAYER)
+        and only_pinloop.mark not in metafunc.definition.own_markers
+    ):
+        factories = [functools.partial(loop_for, where, None) for where in LAW_LOOPS]
+        metafunc.parametrize("loop_factory", factories, ids=LAW_LOOPS)
 
 
 @pytest.fixture(params=[socket.socketpair, tcp_pair], ids=["unix", "tcp"])
