@@ -11,8 +11,8 @@ from typing import IO
 import pytest
 
 import pinloop
-from tests.api.sendfile import DATA
 from tests.api.laws import LAW_LOOPS, loop_for
+from tests.api.sendfile import DATA
 from tests.api.support import only_pinloop, tcp_pair
 
 OF_THE_LAYER = ("test_scope", "test_combine", "test_limiter", "test_stream_ops")
