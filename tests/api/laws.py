@@ -23,6 +23,9 @@ LAW_LOOPS = ["pinloop", "asyncio"] if ON_PINLOOP else ["asyncio"]
 
 TIMES = int(os.environ.get("PINLOOP_LAWS", "1"))
 
+IN_DEBUG_MODE = bool(os.environ.get("PYTHONASYNCIODEBUG"))
+"""There asyncio notes a stack for each callback, which takes ten times as long: some seeds must do."""
+
 Test = Callable[..., Any]
 
 
@@ -40,7 +43,9 @@ def law(seeds: int, times: int = TIMES) -> Callable[[Callable[..., Awaitable[obj
     def decorate(test: Callable[..., Awaitable[object]]) -> Test:
         @functools.wraps(test)
         def explored(where: str, *args: Any, **named: Any) -> None:
-            explore(functools.partial(test, *args, **named), seeds=seeds * times, loop=where)
+            fewer = 10 if IN_DEBUG_MODE and where == "asyncio" else 1
+            number = -(-seeds * times // fewer)
+            explore(functools.partial(test, *args, **named), seeds=number, loop=where)
 
         del explored.__wrapped__  # type: ignore[attr-defined]
         signature = inspect.signature(test)
@@ -55,7 +60,8 @@ def law(seeds: int, times: int = TIMES) -> Callable[[Callable[..., Awaitable[obj
 
 def examples(number: int) -> Callable[[Test], Test]:
     """Settings of hypothesis for a law."""
-    return settings(max_examples=number * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    number = number * TIMES // (4 if IN_DEBUG_MODE else 1)
+    return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 orders = st.none() | st.integers(0, 10_000)
