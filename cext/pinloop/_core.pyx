@@ -60,6 +60,7 @@ include "sync.pxi"           # Event, Lock, Semaphore
 include "queue.pxi"
 include "channel.pxi"        # what the ends of a channel share
 include "channel_calls.pxi"  # what their methods return
+include "channel_quick.pxi"  # ... and the usual course of it
 include "channel_ends.pxi"   # Sender, Receiver
 include "select.pxi"         # exactly one of several operations
 include "timeout.pxi"

@@ -82,3 +82,4 @@ cdef extern from "compat.h":
     int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size)
     const char* PyUnicode_AsUTF8AndSize(PyObject* text, Py_ssize_t* size)
     unsigned long PyThread_get_thread_ident()
+    unsigned long pl_this_thread()               # the same, for where it is asked at each operation

@@ -299,7 +299,7 @@ cdef class Channel(Waitable):
         """Whether this thread may touch it: any may before its loop runs and after, meanwhile only that."""
         cdef Loop loop = self.native_loop
         if loop is not None:
-            return loop.thread_id == 0 or loop.thread_id == PyThread_get_thread_ident()
+            return loop.thread_id == 0 or loop.thread_id == pl_this_thread()
         return self.loop is None or asyncio._get_running_loop() is self.loop or not self.loop.is_running()
 
     cdef int check_thread(self) except -1:
@@ -310,7 +310,7 @@ cdef class Channel(Waitable):
     cdef int enter(self) except -1:
         """A call begins: it is this loop's, and its scope is not cancelled."""
         if (self.native_loop is None
-                or self.native_loop.thread_id != PyThread_get_thread_ident()):
+                or self.native_loop.thread_id != pl_this_thread()):
             self.bind()
         return check_scopes(self.native_loop)
 

@@ -79,8 +79,31 @@ cdef int claim_for(Waiter* waiter, object outcome, object failure) except -1:
     call.claim = waiter
     call.outcome = outcome
     call.failure = failure
-    complete(call.future)
-    return call.withdraw()
+    if not wake_its_task(<PyObject*>call.future):
+        complete(call.future)
+    if type(call) is not ChannelCall:
+        return call.withdraw()
+    if waiter.list != NULL:
+        waiter_leave(waiter)
+    return 0
+
+
+cdef inline bint wake_its_task(PyObject* future) except -1:
+    """What `complete` does, for a future of ours that just a task of ours awaits."""
+    cdef PyObject* loop
+    cdef PyObject* task
+    if pl_type(future) != <PyTypeObject*>Future or not (<Future>future).native:
+        return False
+    loop = <PyObject*>(<Future>future).loop
+    task = <PyObject*>(<Future>future).held
+    if ((<Future>future).state != PENDING or pl_type(task) != <PyTypeObject*>Task or (<Loop>loop).closed
+            or (<Loop>loop).debug
+            or (<Loop>loop).fork_depth != pl_fork_depth or inbox_waiting(&(<Loop>loop).inbox)):
+        return False
+    ring_push(&(<Loop>loop).ready, <object>task)
+    (<Future>future).state = FINISHED
+    (<Future>future).held = None
+    return True
 
 
 cdef int claim_all(WaiterList* waiting) except -1:

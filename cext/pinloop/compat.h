@@ -528,6 +528,9 @@ static inline uint64_t pl_next_number(void) {
     return atomic_fetch_add_explicit(&number, 1, memory_order_relaxed) + 1;
 }
 
+/* PyThread_get_thread_ident() without two calls: on every system with pthreads it is this. */
+#define pl_this_thread() ((unsigned long)pthread_self())
+
 /* Operations that were ready, of the thread, counted on loops that are not ours; see budget.pxi. */
 static inline unsigned int *pl_budget_used(void) {
     static _Thread_local unsigned int used = 0;

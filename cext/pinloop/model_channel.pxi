@@ -94,6 +94,7 @@ cdef class ChannelCall(ClaimCall):
     cdef ChannelEnd end
     cdef object item             # what is to be sent, as the channel stores it
     cdef Py_ssize_t most         # items, of recv_many
+    cdef Future kept             # one that it has waited for, to be used again; it holds nothing, loop included
 
     @cython.final
     cdef object attempt(self)
