@@ -11,12 +11,18 @@ from typing import IO
 import pytest
 
 import pinloop
-from tests.api.laws import LAW_LOOPS, loop_for
+from tests.api.laws import LAW_LOOPS, TIMES, loop_for, orders_run
 from tests.api.sendfile import DATA
 from tests.api.support import only_pinloop, tcp_pair
 
 OF_THE_LAYER = ("test_scope", "test_combine", "test_limiter", "test_stream_ops")
 """Modules whose tests run on asyncio's loop too: what they test is promised on any loop."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if TIMES != 1:
+        counts = ", ".join(f"{count} on {where}'s loop" for where, count in orders_run.items())
+        terminalreporter.write_line(f"laws: orders and examples run: {counts}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,16 +7,19 @@ import asyncio
 import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import pinloop
-from pinloop.testing import explore, new_event_loop
+from pinloop.testing import explore, new_event_loop, run
 from tests.api.support import ON_PINLOOP
+
+T = TypeVar("T")
 
 LAW_LOOPS = ["pinloop", "asyncio"] if ON_PINLOOP else ["asyncio"]
 """What `pinloop.testing` is told. PINLOOP_TEST_LOOP=asyncio leaves the one for which it asks."""
@@ -27,6 +30,9 @@ IN_DEBUG_MODE = bool(os.environ.get("PYTHONASYNCIODEBUG"))
 """There asyncio notes a stack for each callback, which takes ten times as long: some seeds must do."""
 
 Test = Callable[..., Any]
+
+orders_run: Counter[str] = Counter()
+"""Of each kind of loop, for the summary of a run with PINLOOP_LAWS."""
 
 
 def on_both_loops(test: Test) -> Test:
@@ -45,6 +51,7 @@ def law(seeds: int, times: int = TIMES) -> Callable[[Callable[..., Awaitable[obj
         def explored(where: str, *args: Any, **named: Any) -> None:
             fewer = 10 if IN_DEBUG_MODE and where == "asyncio" else 1
             number = -(-seeds * times // fewer)
+            orders_run[where] += number
             explore(functools.partial(test, *args, **named), seeds=number, loop=where)
 
         del explored.__wrapped__  # type: ignore[attr-defined]
@@ -64,12 +71,19 @@ def examples(number: int) -> Callable[[Test], Test]:
     return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def run_once(main: Coroutine[Any, Any, T], *, seed: int = 0, loop: str) -> T:
+    """`pinloop.testing.run`, counted."""
+    orders_run[loop] += 1
+    return run(main, seed=seed, loop=loop)
+
+
 orders = st.none() | st.integers(0, 10_000)
 """For `loop_for`: the seed of an order, or no such loop."""
 
 
 def loop_for(where: str, order: int | None) -> asyncio.AbstractEventLoop:
     """A loop of that kind: the one for programs, or one in virtual time with the order of a seed."""
+    orders_run[where] += 1
     if order is not None:
         return new_event_loop(order, loop=where)
     if where == "asyncio":

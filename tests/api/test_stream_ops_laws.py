@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinloop import Stream, stream
-from pinloop.testing import run as run_once
-from tests.api.laws import examples, on_both_loops
+from tests.api.laws import examples, on_both_loops, run_once
 from tests.api.pipelines import Calls, Source, orders, settle
 
 

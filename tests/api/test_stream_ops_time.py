@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinloop import stream
-from pinloop.testing import run as run_once
-from tests.api.laws import examples, on_both_loops
+from tests.api.laws import examples, on_both_loops, run_once
 from tests.api.pipelines import Source, orders
 
 SMALL = 1e-6
