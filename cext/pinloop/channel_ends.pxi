@@ -76,6 +76,10 @@ cdef class ChannelEnd:
             "this end was closed while it waited")
         channel.end_left(self.sends)
 
+    def _check_thread(self):
+        """Raise RuntimeError in another thread than that of its event loop."""
+        self.channel.check_thread()
+
     @property
     def closed(self):
         """Whether this end is closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any, Generic, Self, TypeVar
 
 from ._core import Permit, Receiver, Sender, open_channel
@@ -30,6 +31,12 @@ class _End:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _check_thread(ends: Iterable[Sender[Any]]) -> None:
+    """Raise RuntimeError in another thread than that of their event loop, before anything is changed."""
+    for end in ends:
+        end._check_thread()
 
 
 class OneshotSender(_End, Generic[T]):
@@ -101,23 +108,30 @@ class WatchSender(_End, Generic[T]):
         """Change the value, and let all receivers know. Does not wait. Raises ClosedChannel after `close`."""
         if self._watched.closed:
             raise ClosedChannel("this sender is closed")
+        self._watched.tell()  # who waits goes on later; first, since it raises in another thread
         self._watched.value = value
-        self._watched.tell()
 
     def subscribe(self) -> WatchReceiver[T]:
         """Another receiver, which has seen the value that is."""
+        _check_thread(self._watched.signals)
         return WatchReceiver(self._watched)
 
     def close(self) -> None:
         """The value is the last: receivers that have seen it get EndOfChannel."""
+        _check_thread(self._watched.signals)
         self._watched.closed = True
         signals, self._watched.signals = self._watched.signals, []
         for signal in signals:
             signal.close()
 
     def __del__(self) -> None:
-        if not self._watched.closed:
+        if self._watched.closed:
+            return
+        try:
             self.close()
+        except RuntimeError:  # this is another thread: as they are dropped, they are closed in theirs
+            self._watched.closed = True
+            self._watched.signals = []
 
     def __repr__(self) -> str:
         return f"<WatchSender {'closed' if self._watched.closed else 'open'} value={self.value!r}>"
@@ -166,6 +180,7 @@ class WatchReceiver(_End, Generic[T]):
 
     def clone(self) -> WatchReceiver[T]:
         """Another receiver, which has seen the value that is."""
+        _check_thread(self._watched.signals)
         return WatchReceiver(self._watched)
 
     def close(self) -> None:
@@ -198,6 +213,7 @@ class BroadcastSender(_End, Generic[T]):
     def subscribe(self) -> BroadcastReceiver[T]:
         """Another receiver, which gets what is sent from now on. Raises ClosedChannel after `close`."""
         self._check_open()
+        _check_thread(self._queues)
         tx, rx = open_channel(self._capacity)
         receiver = BroadcastReceiver(self, rx)
         self._queues[tx] = weakref.ref(receiver)
@@ -278,6 +294,7 @@ class BroadcastSender(_End, Generic[T]):
 
     def close(self) -> None:
         """Send no more: receivers get what they have not received yet, and EndOfChannel then."""
+        _check_thread(self._queues)
         self._closed = True
         queues, self._queues = self._queues, {}
         for tx in queues:

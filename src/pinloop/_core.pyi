@@ -1480,6 +1480,8 @@ class ChannelEnd(Generic[_T]):
         get what is still in the channel and EndOfChannel then; once the last receiver is, senders get
         BrokenChannel, and what is in the channel is dropped.
         """
+    def _check_thread(self) -> None:
+        """Raise RuntimeError in another thread than that of its event loop."""
     @property
     def closed(self) -> bool:
         """Whether this end is closed."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -253,6 +254,47 @@ def test_a_broadcast_is_bounded() -> None:
         broadcast(math.inf)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'block' or 'lag', not 'drop'"):
         broadcast(1, overflow="drop")
+
+
+@on_every_loop
+async def test_another_thread_is_refused_and_changes_nothing() -> None:
+    shown, watching = watch(1)
+    told, hearing = broadcast(4)
+    once, waited_for = oneshot()
+    tasks = [await waiting(each) for each in (watching.changed(), hearing.recv(), waited_for.recv())]
+    misuses: list[Callable[[], object]] = [
+        lambda: shown.send(2),
+        shown.subscribe,
+        shown.close,
+        watching.clone,
+        watching.close,
+        lambda: told.send_nowait(2),
+        told.subscribe,
+        told.close,
+        hearing.recv_nowait,
+        hearing.clone,
+        hearing.close,
+        lambda: once.send(2),
+        once.close,
+    ]
+    for misuse in misuses:
+        with pytest.raises(RuntimeError, match="another thread"):
+            await asyncio.to_thread(misuse)
+    assert (shown.value, told.receivers) == (1, 1)
+    shown.send(3)
+    assert await told.send(4) == 1
+    once.send(5)
+    assert await asyncio.gather(*tasks) == [3, 4, 5]
+
+
+@on_every_loop
+async def test_a_watch_whose_sender_another_thread_lets_go_of_ends() -> None:
+    held = [watch(1)]
+    watching = held[0][1]
+    task = await waiting(watching.changed())
+    await asyncio.to_thread(held.clear)
+    with pytest.raises(EndOfChannel):
+        await task
 
 
 # --------------------------------------------------------------------------------------- priority --
