@@ -295,18 +295,6 @@ cdef class Channel(Waitable):
             waiter = after
         return 0
 
-    cdef bint is_here(self) except -1:
-        """Whether this thread may touch it: any may before its loop runs and after, meanwhile only that."""
-        cdef Loop loop = self.native_loop
-        if loop is not None:
-            return loop.thread_id == 0 or loop.thread_id == pl_this_thread()
-        return self.loop is None or asyncio._get_running_loop() is self.loop or not self.loop.is_running()
-
-    cdef int check_thread(self) except -1:
-        if not self.is_here():
-            raise RuntimeError(f"{self!r} is used in another thread than that of its event loop")
-        return 0
-
     cdef int enter(self) except -1:
         """A call begins: it is this loop's, and its scope is not cancelled."""
         if (self.native_loop is None

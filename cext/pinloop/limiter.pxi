@@ -23,7 +23,9 @@ cdef class Limiter(Acquirable):
 
     @total.setter
     def total(self, total):
-        self.limit = checked_total(total)
+        total = checked_total(total)
+        self.check_thread()
+        self.limit = total
         self.hand_on()
 
     @property
@@ -57,7 +59,7 @@ cdef class Limiter(Acquirable):
         return self.call(ACQUIRE, None)
 
     def acquire_on_behalf_of(self, borrower):
-        """The same for any hashable object as the borrower: a request, a connection, a thread."""
+        """The same for any hashable object as the borrower: a request, a connection, a name."""
         hash(borrower)
         return self.call(ACQUIRE, Borrower.__new__(Borrower, borrower))
 
@@ -85,6 +87,7 @@ cdef class Limiter(Acquirable):
         return 0
 
     cdef int lend_now(self, object borrower) except -1:
+        self.check_thread()
         self.refuse_second(borrower)
         if len(self.borrowed_by) >= self.limit:
             raise WouldBlock(f"{self!r} has no token left")
@@ -92,6 +95,7 @@ cdef class Limiter(Acquirable):
         return 0
 
     cdef int take_back(self, object borrower) except -1:
+        self.check_thread()
         if borrower not in self.borrowed_by:
             raise RuntimeError(f"{borrower!r} has borrowed no token of {self!r}")
         del self.borrowed_by[borrower]

@@ -68,10 +68,6 @@ cdef class Channel(Waitable):
     @cython.final
     cdef int fail_all(self, WaiterList* waiting, PyObject* end, object kind, str why) except -1
     @cython.final
-    cdef bint is_here(self) except -1
-    @cython.final
-    cdef int check_thread(self) except -1
-    @cython.final
     cdef int enter(self) except -1
     @cython.final
     cdef object new_future(self)

@@ -30,6 +30,10 @@ cdef class Waitable:
     cdef object wait_in(self, WaitCall call, WaitQueue queue)
     @cython.final
     cdef int bind(self) except -1
+    @cython.final
+    cdef bint is_here(self) except -1
+    @cython.final
+    cdef int check_thread(self) except -1
 
 
 @cython.final

@@ -155,6 +155,20 @@ cdef class Waitable:
             raise RuntimeError(f"{self!r} is bound to a different event loop")
         return 0
 
+    @cython.final
+    cdef bint is_here(self) except -1:
+        """Whether this thread may touch it: any may before its loop runs and after, meanwhile only that."""
+        cdef Loop loop = self.native_loop
+        if loop is not None:
+            return loop.thread_id == 0 or loop.thread_id == pl_this_thread()
+        return self.loop is None or asyncio._get_running_loop() is self.loop or not self.loop.is_running()
+
+    @cython.final
+    cdef int check_thread(self) except -1:
+        if not self.is_here():
+            raise RuntimeError(f"{self!r} is used in another thread than that of its event loop")
+        return 0
+
 
 @cython.final
 cdef class WaitCall(Call):

@@ -1229,7 +1229,7 @@ class Limiter(Acquirable):
         or waits for one, and outside of a task.
         """
     def acquire_on_behalf_of(self, borrower: Hashable) -> Coroutine[Any, Any, None]:
-        """The same for any hashable object as the borrower: a request, a connection, a thread."""
+        """The same for any hashable object as the borrower: a request, a connection, a name."""
     def acquire_nowait(self) -> None:
         """Borrow one for the task that runs, now.  Raises WouldBlock if there is none, and as `acquire`."""
     def acquire_on_behalf_of_nowait(self, borrower: Hashable) -> None:

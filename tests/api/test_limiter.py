@@ -283,6 +283,31 @@ def test_what_is_always_free_lets_the_others_run(run: Run) -> None:
     run(main())
 
 
+def test_another_thread_is_refused_and_changes_nothing(run: Run) -> None:
+    async def main() -> None:
+        limiter = Limiter(1)
+        await limiter.acquire_on_behalf_of("a")
+        waiting = asyncio.ensure_future(limiter.acquire_on_behalf_of("b"))
+        await asyncio.sleep(0)
+
+        def resize() -> None:
+            limiter.total = 5
+
+        for misuse in (
+            resize,
+            lambda: limiter.release_on_behalf_of("a"),
+            lambda: limiter.acquire_on_behalf_of_nowait("c"),
+        ):
+            with pytest.raises(RuntimeError, match="another thread"):
+                await asyncio.to_thread(misuse)
+        assert limiter.statistics() == (1, 1, ("a",), 1)
+        limiter.release_on_behalf_of("a")
+        await waiting
+        assert limiter.borrowers == ("b",)
+
+    run(main())
+
+
 def test_bound_to_the_loop_that_used_it_first(loop_factory: LoopFactory) -> None:
     limiter = Limiter(1)
     for number in range(2):
