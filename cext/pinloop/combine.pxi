@@ -545,8 +545,8 @@ def join(*aws):
     future of another loop, RuntimeError for the task that calls and outside of a task; the coroutines are
     closed then.
 
-    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised; errors that
-    they raised go to the loop's exception handler.  In a scope that is cancelled nothing is begun, and
+    When the caller is cancelled, all are cancelled and awaited, and then CancelledError is raised; errors
+    that they raised go to the loop's exception handler.  In a scope that is cancelled nothing is begun, and
     CancelledError is raised each time.  An awaitable that was cancelled by somebody else has no result:
     CancelledError is raised then, as by awaiting it, unless there are errors.
     """
