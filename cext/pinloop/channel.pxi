@@ -277,7 +277,7 @@ cdef class Channel(Waitable):
             ring_clear(&self.items)
         return 0
 
-    cdef int fail_all(self, WaiterList* waiting, PyObject* end, object kind, str why) except -1:
+    cdef int fail_all(self, WaitQueue* waiting, PyObject* end, object kind, str why) except -1:
         """Raise in all who wait, or in those who do by way of `end`."""
         cdef Waiter* waiter = waiting.first
         cdef Waiter* after
@@ -290,7 +290,7 @@ cdef class Channel(Waitable):
                     claim_for(waiter, None, kind(why))
                 else:
                     waiter_leave(waiter)
-                if after != NULL and after.list != waiting:
+                if after != NULL and after.queue != waiting:
                     after = waiting.first     # of the same select, and gone with it
             waiter = after
         return 0

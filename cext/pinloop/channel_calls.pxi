@@ -39,7 +39,7 @@ cdef class ChannelCall(ClaimCall):
         """The result, or WOULD_BLOCK with a place in the queue."""
         cdef ChannelEnd end = self.end
         cdef Channel channel = end.channel
-        cdef WaiterList* waiting
+        cdef WaitQueue* waiting
         if end.sends:
             channel.check_send(end)
             if channel.may_send():
@@ -73,7 +73,7 @@ cdef class ChannelCall(ClaimCall):
         return stored
 
     cdef int withdraw(self) except -1:
-        if self.waiter.list != NULL:
+        if self.waiter.queue != NULL:
             waiter_leave(&self.waiter)
         return 0
 

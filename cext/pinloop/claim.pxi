@@ -36,34 +36,7 @@ def count_cancelled_scope(loop, Py_ssize_t change):
         (<Loop>loop).cancelled_scopes += change
 
 
-cdef inline void waiter_join(WaiterList* waiting, Waiter* waiter) noexcept:
-    waiter.list = waiting
-    waiter.next = NULL
-    waiter.previous = waiting.last
-    if waiting.last == NULL:
-        waiting.first = waiter
-    else:
-        waiting.last.next = waiter
-    waiting.last = waiter
-    waiting.count += 1
-
-
-cdef inline void waiter_leave(Waiter* waiter) noexcept:
-    """Take it out of the queue that it stands in, wherever."""
-    cdef WaiterList* waiting = waiter.list
-    if waiter.next == NULL:
-        waiting.last = waiter.previous
-    else:
-        waiter.next.previous = waiter.previous
-    if waiter.previous == NULL:
-        waiting.first = waiter.next
-    else:
-        waiter.previous.next = waiter.next
-    waiter.list = NULL
-    waiting.count -= 1
-
-
-cdef inline int first_waiting(WaiterList* waiting, Waiter** found) except -1:
+cdef inline int first_waiting(WaitQueue* waiting, Waiter** found) except -1:
     """The first that can be claimed, or NULL.  Those whose task was cancelled are sent away."""
     while waiting.first != NULL:
         if is_pending((<ClaimCall>waiting.first.call).future):
@@ -106,7 +79,7 @@ cdef inline bint wake_its_task(PyObject* future) except -1:
     return True
 
 
-cdef int claim_all(WaiterList* waiting) except -1:
+cdef int claim_all(WaitQueue* waiting) except -1:
     cdef Waiter* waiter
     while True:
         first_waiting(waiting, &waiter)

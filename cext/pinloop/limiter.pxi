@@ -45,7 +45,7 @@ cdef class Limiter(Acquirable):
 
     def __repr__(self):
         state = f"{len(self.borrowed_by)}/{self.limit} borrowed"
-        return described(self, state, self.waiters)
+        return described(self, state, self.waiters.count)
 
     # ------------------------------------------------------------- borrowing --
 
@@ -114,7 +114,7 @@ cdef class Limiter(Acquirable):
         # As long as there is one left nobody waits: `hand_on` sees to that.
         if len(self.borrowed_by) >= self.limit:
             self.waiting[borrower] = None
-            return self.wait_in(call, self.waiters)
+            return self.wait_in(call, &self.waiters)
         if budget_spent(self.native_loop):
             call.future = None
             return WOULD_BLOCK
@@ -133,11 +133,11 @@ cdef class Limiter(Acquirable):
         """Lend what is left to those who wait."""
         cdef WaitCall call
         while len(self.borrowed_by) < self.limit:
-            call = self.waiters.next_to_wake()
+            call = next_to_wake(&self.waiters)
             if call is None:
                 return 0
             self.borrowed_by[borrower_of(call)] = None
-            self.waiters.wake_first()
+            wake_first(&self.waiters)
         return 0
 
 

@@ -27,20 +27,21 @@ cdef class Turn(Call):
     cdef bint always             # else it gives way only if the budget is spent
 
 
-cdef struct WaiterList
+cdef struct WaitQueue
 
 cdef struct Waiter:              # a place in a queue: of a call, or of one arm of a select
     Waiter* next
     Waiter* previous
-    WaiterList* list             # where it stands; NULL: nowhere
-    PyObject* call               # borrowed, a ClaimCall: it takes its waiters out before it goes
-    PyObject* end                # borrowed: the ChannelEnd it was asked of
-    PyObject* item               # borrowed: what it is to send
-    int operation                # a ChannelOperation
+    WaitQueue* queue             # where it stands; NULL: nowhere
+    PyObject* call               # whose it is; the queue it stands in owns a reference to that
+    int operation                # what for, in the words of whom it waits for
+    PyObject* end                # borrowed, these two: the ChannelEnd it was asked of
+    PyObject* item               # what it is to send
     uint64_t serial              # of the item that it was handed
 
 
-cdef struct WaiterList:
+cdef struct WaitQueue:           # in the order in which they came; it keeps their tasks, which nobody else may
     Waiter* first
     Waiter* last
+    Waiter* sleeper              # the first that was not woken, where woken ones stay until they go on
     Py_ssize_t count

@@ -24,8 +24,8 @@ cdef class Channel(Waitable):
     cdef Py_ssize_t reserved     # places promised to permits
     cdef Py_ssize_t open_senders
     cdef Py_ssize_t open_receivers
-    cdef WaiterList senders      # who waits for a place
-    cdef WaiterList receivers    # who waits for an item
+    cdef WaitQueue senders       # who waits for a place
+    cdef WaitQueue receivers     # who waits for an item
 
     @cython.final
     cdef Py_ssize_t held(self) noexcept
@@ -66,7 +66,7 @@ cdef class Channel(Waitable):
     @cython.final
     cdef int end_left(self, bint sends) except -1
     @cython.final
-    cdef int fail_all(self, WaiterList* waiting, PyObject* end, object kind, str why) except -1
+    cdef int fail_all(self, WaitQueue* waiting, PyObject* end, object kind, str why) except -1
     @cython.final
     cdef int enter(self) except -1
     @cython.final

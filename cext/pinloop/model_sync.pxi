@@ -1,21 +1,5 @@
 # The data model, continued from _core.pxd: what tasks wait for that is neither a future nor the kernel.
 
-cdef class WaitQueue:
-    """Calls that wait, in the order in which they came; a woken one stands there until it goes on."""
-    cdef WaitCall first          # each owns the next
-    cdef PyObject* last          # borrowed
-    cdef PyObject* sleeper       # borrowed: the first that was not woken
-    cdef Py_ssize_t count
-
-    cdef int join(self, WaitCall call) except -1
-    cdef int leave(self, WaitCall call) except -1
-    cdef bint wake_first(self) except -1
-    cdef WaitCall next_to_wake(self)
-    cdef int wake_all(self) except -1
-    cdef bint in_use(self) except -1
-    cdef list futures(self, bint all_of_them)
-
-
 cdef class Waitable:
     """What calls can wait for: says what a call comes to, and what if it gives up."""
     cdef object loop             # of who waited first, and so of all who do; None until then
@@ -27,7 +11,7 @@ cdef class Waitable:
     @cython.final
     cdef WaitCall call(self, int operation, object argument)
     @cython.final
-    cdef object wait_in(self, WaitCall call, WaitQueue queue)
+    cdef object wait_in(self, WaitCall call, WaitQueue* queue)
     @cython.final
     cdef int bind(self) except -1
     @cython.final
@@ -39,19 +23,16 @@ cdef class Waitable:
 @cython.final
 cdef class WaitCall(Call):
     cdef Waitable owner
-    cdef int operation           # what it means is the owner's affair
+    cdef Waiter waiter
     cdef bint resumed            # it has waited
     cdef bint woken              # the queue let it go on, and it has not yet
     cdef object argument
-    cdef WaitQueue queue         # where it stands, or None
-    cdef WaitCall next           # in that queue
-    cdef PyObject* previous      # borrowed
 
 
 cdef class Flag(Waitable):
     cdef bint flag
     cdef WaitQueue waiters
-    cdef WaiterList watchers     # those that select waits by
+    cdef WaitQueue watchers      # those that select waits by
 
 
 cdef class Acquirable(Waitable):

@@ -38,7 +38,7 @@ from cpython.mem cimport (
     PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc,
 )
 from cpython.object cimport PyObject, PyTypeObject, destructor, inquiry, traverseproc
-from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_Compare, PyUnicode_GET_LENGTH, PyUnicode_READ_CHAR
 from libc.errno cimport errno

@@ -30,9 +30,6 @@ cdef class Queue(Waitable):
     """What tasks give to one another, in order."""
 
     def __cinit__(self):
-        self.getters = WaitQueue.__new__(WaitQueue)
-        self.putters = WaitQueue.__new__(WaitQueue)
-        self.joiners = WaitQueue.__new__(WaitQueue)
         ring_init(&self.items, LEAST_ROOM)
 
     def __init__(self, maxsize=0):
@@ -109,7 +106,7 @@ cdef class Queue(Waitable):
             raise ValueError("task_done() called too many times")
         self.unfinished -= 1
         if self.unfinished == 0:
-            self.joiners.wake_all()
+            wake_all(&self.joiners)
 
     def join(self):
         """Wait until `task_done` was called for each item that was put in."""
@@ -127,37 +124,37 @@ cdef class Queue(Waitable):
                 if self.unfinished > 0:
                     self.unfinished -= 1
             if self.unfinished == 0:
-                self.joiners.wake_all()
-        self.getters.wake_all()
-        self.putters.wake_all()
+                wake_all(&self.joiners)
+        wake_all(&self.getters)
+        wake_all(&self.putters)
 
     # ------------------------------------------------------------------ waiting --
 
     cdef object attempt(self, WaitCall call):
-        if call.operation == GET:
+        if call.waiter.operation == GET:
             if not self.is_empty():
                 return self.take() if self.plain else self.get_nowait()
             if self.is_shut:
                 raise QueueShutDown
-            return self.wait_in(call, self.getters)
-        if call.operation == PUT:
+            return self.wait_in(call, &self.getters)
+        if call.waiter.operation == PUT:
             if self.is_shut:
                 raise QueueShutDown
             if self.is_full():
-                return self.wait_in(call, self.putters)
+                return self.wait_in(call, &self.putters)
             if self.plain:
                 self.add(call.argument)
                 return None
             return self.put_nowait(call.argument)
         if self.unfinished > 0 and not call.resumed:
-            return self.wait_in(call, self.joiners)
+            return self.wait_in(call, &self.joiners)
         return None
 
     cdef int gave_up(self, WaitCall call) except -1:
-        if call.woken and call.operation == GET and not self.is_empty():
-            self.getters.wake_first()
-        elif call.woken and call.operation == PUT and not self.is_full():
-            self.putters.wake_first()
+        if call.woken and call.waiter.operation == GET and not self.is_empty():
+            wake_first(&self.getters)
+        elif call.woken and call.waiter.operation == PUT and not self.is_full():
+            wake_first(&self.putters)
         return 0
 
     cdef str operation_name(self, int operation):
@@ -179,12 +176,12 @@ cdef class Queue(Waitable):
         else:
             self._put(item)
         self.unfinished += 1
-        self.getters.wake_first()
+        wake_first(&self.getters)
         return 0
 
     cdef object take(self):
         item = self.remove()
-        self.putters.wake_first()
+        wake_first(&self.putters)
         return item
 
     cdef object remove(self):
@@ -210,11 +207,11 @@ cdef class Queue(Waitable):
 
     @property
     def _getters(self):
-        return self.getters.futures(False)
+        return awaited_in(&self.getters, self.getters.sleeper)
 
     @property
     def _putters(self):
-        return self.putters.futures(False)
+        return awaited_in(&self.putters, self.putters.sleeper)
 
     @property
     def _unfinished_tasks(self):

@@ -210,7 +210,7 @@ cdef class SelectCall(ClaimCall):
             return 0
         hooks, self.hooks = self.hooks, None
         for i in range(len(<list>hooks)):
-            if self.arms[i].list != NULL:
+            if self.arms[i].queue != NULL:
                 waiter_leave(&self.arms[i])
         for op, hook in zip(self.ops, hooks):
             if hook is not None:

@@ -10,9 +10,6 @@ cdef object enter_by_acquire = asyncio.Lock.__aenter__
 cdef class Flag(Waitable):
     """A flag that tasks can wait for."""
 
-    def __cinit__(self):
-        self.waiters = WaitQueue.__new__(WaitQueue)
-
     def is_set(self):
         """Whether the flag is set."""
         return self.flag
@@ -21,7 +18,7 @@ cdef class Flag(Waitable):
         """Set the flag, and let all go on that wait for it."""
         if not self.flag:
             self.flag = True
-            self.waiters.wake_all()
+            wake_all(&self.waiters)
             if self.watchers.first != NULL:
                 claim_all(&self.watchers)
 
@@ -39,13 +36,13 @@ cdef class Flag(Waitable):
     cdef object attempt(self, WaitCall call):
         if self.flag or call.resumed:
             return True
-        return self.wait_in(call, self.waiters)
+        return self.wait_in(call, &self.waiters)
 
     cdef str operation_name(self, int operation):
         return "Event.wait"
 
     def __repr__(self):
-        return described(self, "set" if self.flag else "unset", self.waiters)
+        return described(self, "set" if self.flag else "unset", self.waiters.count)
 
     @property
     def _value(self):
@@ -53,14 +50,13 @@ cdef class Flag(Waitable):
 
     @property
     def _waiters(self):
-        return self.waiters.futures(True)
+        return awaited_in(&self.waiters, self.waiters.first)
 
 
 cdef class Acquirable(Waitable):
     """What tasks acquire and release, by `async with` as well."""
 
     def __cinit__(self):
-        self.waiters = WaitQueue.__new__(WaitQueue)
         self.acquires_otherwise = type(type(self).acquire) is not types.MethodDescriptorType
 
     def __aenter__(self):
@@ -76,7 +72,7 @@ cdef class Acquirable(Waitable):
 
     @property
     def _waiters(self):
-        return self.waiters.futures(True)
+        return awaited_in(&self.waiters, self.waiters.first)
 
     @property
     def _waiting(self):
@@ -105,10 +101,10 @@ cdef class Lock(Acquirable):
         self.hand_over()
 
     cdef object attempt(self, WaitCall call):
-        if not call.resumed and (self.taken or self.waiters.first is not None and self.waiters.in_use()):
-            return self.wait_in(call, self.waiters)
+        if not call.resumed and (self.taken or self.waiters.first != NULL and in_use(&self.waiters)):
+            return self.wait_in(call, &self.waiters)
         self.taken = True
-        return True if call.operation == ACQUIRE else None
+        return True if call.waiter.operation == ACQUIRE else None
 
     cdef int gave_up(self, WaitCall call) except -1:
         if not self.taken:
@@ -117,14 +113,13 @@ cdef class Lock(Acquirable):
 
     cdef int hand_over(self) except -1:
         """Let the first in the queue go on; woken or cancelled before, it sees to that once it runs."""
-        cdef WaitQueue waiters = self.waiters
-        cdef WaitCall first = waiters.first
-        if first is not None and not first.woken and is_pending(first.future):
-            waiters.wake_first()
+        cdef Waiter* first = self.waiters.first
+        if first != NULL and first == self.waiters.sleeper and is_pending((<WaitCall>first.call).future):
+            wake_first(&self.waiters)
         return 0
 
     def __repr__(self):
-        return described(self, "locked" if self.taken else "unlocked", self.waiters)
+        return described(self, "locked" if self.taken else "unlocked", self.waiters.count)
 
     @property
     def _locked(self):
@@ -182,16 +177,16 @@ cdef class Semaphore(Acquirable):
             self.hand_on()
 
     cdef bint is_free(self) except -1:
-        return self.value > 0 and (self.waiters.first is None or not self.waiters.in_use())
+        return self.value > 0 and (self.waiters.first == NULL or not in_use(&self.waiters))
 
     cdef object attempt(self, WaitCall call):
         if not call.resumed:
             if not self.is_free():
-                return self.wait_in(call, self.waiters)
+                return self.wait_in(call, &self.waiters)
             self.value -= 1
         else:
             self.hand_on_all()        # its own permit was taken off when it was woken
-        return True if call.operation == ACQUIRE else None
+        return True if call.waiter.operation == ACQUIRE else None
 
     cdef int gave_up(self, WaitCall call) except -1:
         if call.woken:
@@ -200,7 +195,7 @@ cdef class Semaphore(Acquirable):
 
     cdef bint hand_on(self) except -1:
         """Let the first that waits have a permit; False if none waits."""
-        if not self.waiters.wake_first():
+        if not wake_first(&self.waiters):
             return False
         self.value -= 1
         return True
@@ -212,7 +207,8 @@ cdef class Semaphore(Acquirable):
         return 0
 
     def __repr__(self):
-        return described(self, f"unlocked, value:{self.value}" if self.is_free() else "locked", self.waiters)
+        state = f"unlocked, value:{self.value}" if self.is_free() else "locked"
+        return described(self, state, self.waiters.count)
 
     @property
     def _value(self):
@@ -237,8 +233,8 @@ cdef object checked_permits(object total):
     return total
 
 
-cdef str described(Waitable waitable, str state, WaitQueue waiters):
+cdef str described(Waitable waitable, str state, Py_ssize_t waiting):
     cdef str plain = object.__repr__(waitable)
-    if waiters.count:
-        state = f"{state}, waiters:{waiters.count}"
+    if waiting:
+        state = f"{state}, waiters:{waiting}"
     return f"{plain.removesuffix('>')} [{state}]>"

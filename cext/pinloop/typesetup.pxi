@@ -1,19 +1,15 @@
 # What is set on the types beyond what Cython has words for.
 #
-# First, what the cyclic collector cannot see by itself: references kept in C arrays.
+# First, what the cyclic collector cannot see by itself: references kept in C arrays and structures.
 #
 # A loop dropped without close() is a cycle through its ready ring, its timers or its
 # watchers (loop -> handle -> bound method -> ... -> loop).  Cython generates traverse
-# and clear for the object fields; these wrap them for the arrays.  The inbox is safe to
+# and clear for the object fields; these wrap them for the others.  The inbox is safe to
 # walk: a collection holds the GIL, or has stopped the other threads.
 
 ctypedef int (*Visit)(PyObject* reached, void* arg) noexcept
 ctypedef int (*Traverse)(PyObject* self, Visit visit, void* arg) noexcept
 ctypedef int (*Clear)(PyObject* self) noexcept
-
-cdef Traverse traverse_fields = <Traverse><void*>(<PyTypeObject*>Loop).tp_traverse
-cdef Clear clear_fields = <Clear><void*>(<PyTypeObject*>Loop).tp_clear
-
 
 cdef int visit_ring(Ring* ring, Visit visit, void* arg) noexcept:
     cdef size_t at = ring.head
@@ -26,32 +22,6 @@ cdef int visit_ring(Ring* ring, Visit visit, void* arg) noexcept:
     return 0
 
 
-cdef Traverse traverse_queue_fields = <Traverse><void*>(<PyTypeObject*>Queue).tp_traverse
-cdef Clear clear_queue_fields = <Clear><void*>(<PyTypeObject*>Queue).tp_clear
-
-
-cdef int traverse_queue(PyObject* self, Visit visit, void* arg) noexcept:
-    return traverse_queue_fields(self, visit, arg) or visit_ring(&(<Queue>self).items, visit, arg)
-
-
-cdef int clear_queue(PyObject* self) noexcept:
-    ring_clear(&(<Queue>self).items)
-    return clear_queue_fields(self)
-
-
-cdef Traverse traverse_channel_fields = <Traverse><void*>(<PyTypeObject*>Channel).tp_traverse
-cdef Clear clear_channel_fields = <Clear><void*>(<PyTypeObject*>Channel).tp_clear
-
-
-cdef int traverse_channel(PyObject* self, Visit visit, void* arg) noexcept:
-    return traverse_channel_fields(self, visit, arg) or visit_ring(&(<Channel>self).items, visit, arg)
-
-
-cdef int clear_channel(PyObject* self) noexcept:
-    ring_clear(&(<Channel>self).items)
-    return clear_channel_fields(self)
-
-
 cdef int visit_spares(Spares* spares, Visit visit, void* arg) noexcept:
     cdef int i, stop
     for i in range(spares.count):
@@ -61,13 +31,29 @@ cdef int visit_spares(Spares* spares, Visit visit, void* arg) noexcept:
     return 0
 
 
-cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
+cdef int visit_waiting(WaitQueue* queue, Visit visit, void* arg) noexcept:
+    cdef Waiter* waiter = queue.first
+    cdef int stop
+    while waiter != NULL:
+        stop = visit(waiter.call, arg)
+        if stop:
+            return stop
+        waiter = waiter.next
+    return 0
+
+
+cdef void drop_waiting(WaitQueue* queue) noexcept:
+    while queue.first != NULL:
+        waiter_leave(queue.first)
+
+
+cdef int visit_loop(PyObject* self, Visit visit, void* arg) noexcept:
     cdef Loop loop = <Loop>self
     cdef InboxNode* node
     cdef size_t i
     cdef int fd
-    cdef int stop = traverse_fields(self, visit, arg)
-    if not stop and loop.ready.slots != NULL:
+    cdef int stop = 0
+    if loop.ready.slots != NULL:
         stop = visit_ring(&loop.ready, visit, arg)
     if not stop and loop.flushing.slots != NULL:
         stop = visit_ring(&loop.flushing, visit, arg)
@@ -89,21 +75,150 @@ cdef int traverse_loop(PyObject* self, Visit visit, void* arg) noexcept:
     return stop or visit_spares(&loop.timer_handles, visit, arg)
 
 
-cdef int clear_loop(PyObject* self) noexcept:
+cdef int drop_loop(PyObject* self) noexcept:
     (<Loop>self).closed = True
     (<Loop>self).teardown()
-    return clear_fields(self)
+    return 0
 
 
-(<PyTypeObject*>Loop).tp_traverse = <traverseproc><void*>traverse_loop
-(<PyTypeObject*>Loop).tp_clear = <inquiry><void*>clear_loop
-(<PyTypeObject*>Queue).tp_traverse = <traverseproc><void*>traverse_queue
-(<PyTypeObject*>Queue).tp_clear = <inquiry><void*>clear_queue
-(<PyTypeObject*>Channel).tp_traverse = <traverseproc><void*>traverse_channel
-(<PyTypeObject*>Channel).tp_clear = <inquiry><void*>clear_channel
-# It took over its base's when the types were made, and has no fields of its own to visit.
-(<PyTypeObject*>VirtualLoop).tp_traverse = <traverseproc><void*>traverse_loop
-(<PyTypeObject*>VirtualLoop).tp_clear = <inquiry><void*>clear_loop
+cdef int visit_queue(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef Queue queue = <Queue>self
+    return (visit_ring(&queue.items, visit, arg) or visit_waiting(&queue.getters, visit, arg)
+            or visit_waiting(&queue.putters, visit, arg) or visit_waiting(&queue.joiners, visit, arg))
+
+
+cdef int drop_queue(PyObject* self) noexcept:
+    cdef Queue queue = <Queue>self
+    drop_waiting(&queue.getters)
+    drop_waiting(&queue.putters)
+    drop_waiting(&queue.joiners)
+    ring_clear(&queue.items)
+    return 0
+
+
+cdef int visit_channel(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef Channel channel = <Channel>self
+    return (visit_ring(&channel.items, visit, arg) or visit_waiting(&channel.senders, visit, arg)
+            or visit_waiting(&channel.receivers, visit, arg))
+
+
+cdef int drop_channel(PyObject* self) noexcept:
+    cdef Channel channel = <Channel>self
+    drop_waiting(&channel.senders)
+    drop_waiting(&channel.receivers)
+    ring_clear(&channel.items)
+    return 0
+
+
+cdef int visit_flag(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef Flag flag = <Flag>self
+    return visit_waiting(&flag.waiters, visit, arg) or visit_waiting(&flag.watchers, visit, arg)
+
+
+cdef int drop_flag(PyObject* self) noexcept:
+    drop_waiting(&(<Flag>self).waiters)
+    drop_waiting(&(<Flag>self).watchers)
+    return 0
+
+
+cdef int visit_acquirable(PyObject* self, Visit visit, void* arg) noexcept:
+    return visit_waiting(&(<Acquirable>self).waiters, visit, arg)
+
+
+cdef int drop_acquirable(PyObject* self) noexcept:
+    drop_waiting(&(<Acquirable>self).waiters)
+    return 0
+
+
+cdef struct Visited:
+    PyTypeObject* type
+    Py_ssize_t attributes        # the offset of the dict of those that users set, a PyObject*; 0: there is none
+    Traverse visit_more          # beyond that and what Cython knows of; NULL: there is nothing
+    Clear drop_more
+    Traverse visit_fields        # as Cython generated them
+    Clear drop_fields
+
+
+cdef Visited visited_types[32]
+cdef int visited_count = 0
+
+
+cdef Visited* visited(PyObject* self) noexcept:
+    """The entry of its type, or of that which it is a subclass of."""
+    cdef PyTypeObject* type = pl_type(self)
+    cdef int i
+    while True:
+        for i in range(visited_count):
+            if visited_types[i].type == type:
+                return &visited_types[i]
+        type = type.tp_base
+
+
+cdef int traverse_all(PyObject* self, Visit visit, void* arg) noexcept:
+    cdef Visited* entry = visited(self)
+    cdef PyObject* attributes
+    cdef int stop = entry.visit_fields(self, visit, arg)
+    if entry.attributes and not stop:
+        attributes = (<PyObject**>(<char*>self + entry.attributes))[0]
+        if attributes != NULL:
+            stop = visit(attributes, arg)
+    if entry.visit_more != NULL and not stop:
+        stop = entry.visit_more(self, visit, arg)
+    return stop
+
+
+cdef int clear_all(PyObject* self) noexcept:
+    cdef Visited* entry = visited(self)
+    if entry.attributes:
+        Py_CLEAR((<PyObject**>(<char*>self + entry.attributes))[0])
+    if entry.drop_more != NULL:
+        entry.drop_more(self)
+    return entry.drop_fields(self)
+
+
+cdef Visited* visit_all(PyTypeObject* type, Traverse visit_more, Clear drop_more) except NULL:
+    """Have the collector see all that an object of this very type refers to."""
+    global visited_count
+    cdef Visited* entry = &visited_types[visited_count]
+    entry.type = type
+    entry.visit_more = visit_more
+    entry.drop_more = drop_more
+    entry.visit_fields = <Traverse><void*>type.tp_traverse
+    entry.drop_fields = <Clear><void*>type.tp_clear
+    visited_count += 1
+    type.tp_traverse = <traverseproc><void*>traverse_all
+    type.tp_clear = <inquiry><void*>clear_all
+    return entry
+
+
+cdef int give_attributes(PyTypeObject* type, object example, PyObject** field) except -1:
+    """Attributes that users set, in a dict made at the first of them: Cython's own makes one for each object.
+
+    `field` is that of `example`, an object of the type or of a base that has it.
+    """
+    cdef Visited* entry = visit_all(type, NULL, NULL)
+    entry.attributes = <char*>field - <char*><PyObject*>example
+    pl_set_dict_offset(type, entry.attributes)
+    return 0
+
+
+_example = Future.__new__(Future)
+for _type in (Task, Future):                  # most objects are of the first of them
+    give_attributes(<PyTypeObject*>_type, _example, &(<Future>_example).attributes)
+_example = StreamTransport.__new__(StreamTransport)
+for _type in (StreamTransport, DatagramTransport, TlsTransport, ReadPipeTransport, WritePipeTransport):
+    give_attributes(<PyTypeObject*>_type, _example, &(<Transport>_example).attributes)
+_example = Timeout.__new__(Timeout)
+give_attributes(<PyTypeObject*>Timeout, _example, &(<Timeout>_example).attributes)
+del _example
+
+for _type in (Loop, VirtualLoop):
+    visit_all(<PyTypeObject*>_type, visit_loop, drop_loop)
+for _type in (Acquirable, Lock, Semaphore, BoundedSemaphore, Limiter):
+    visit_all(<PyTypeObject*>_type, visit_acquirable, drop_acquirable)
+visit_all(<PyTypeObject*>Flag, visit_flag, drop_flag)
+visit_all(<PyTypeObject*>Queue, visit_queue, drop_queue)
+visit_all(<PyTypeObject*>Channel, visit_channel, drop_channel)
 
 # Second, handles whose last reference goes outside of the loop: a timer's that was cancelled, above
 # all.  They are kept to be used again, as the loop keeps those that it has run.
@@ -146,7 +261,7 @@ for _type in (
     DatagramTransport, Peer, AddressCache, ReceiveBuffers,
     TlsTransport, TlsRecords, TlsEngine, OpensslEngine, MemoryEngine,
     PipeTransport, ReadPipeTransport, WritePipeTransport, ChildWatcher,
-    Call, Group, Turn, Borrower, WaitCall, WaitQueue, Waitable, Done, TimeoutEntry,
+    Call, Group, Turn, Borrower, WaitCall, Waitable, Done, TimeoutEntry,
     ClaimCall, ReadyCall, Channel, ChannelCall, ChannelEnd, Sender, Receiver, Permit, Sending,
     SelectCall, ArmWake, After, FdReady,
 ):
@@ -170,70 +285,7 @@ pl_set_awaitable(
     <PyTypeObject*>TimeoutEntry, <void*>await_itself, <void*>step_entry, <void*>send_entry)
 pl_set_awaitable(<PyTypeObject*>Done, <void*>await_itself, <void*>step_done, <void*>send_done)
 
-# Fourth, attributes that users set.  They are in a dict made at the first of them: Cython's own `__dict__`
-# makes one for each object.
-
-cdef struct Attributed:
-    PyTypeObject* type
-    Py_ssize_t offset            # of the field, a PyObject*
-    Traverse traverse            # as Cython generated them
-    Clear clear
-
-
-cdef Attributed attributed_types[8]
-cdef int attributed_count = 0
-
-
-cdef Attributed* attributed(PyObject* self) noexcept:
-    """The entry of its type, or of that which it is a subclass of."""
-    cdef PyTypeObject* type = pl_type(self)
-    cdef int i
-    while True:
-        for i in range(attributed_count):
-            if attributed_types[i].type == type:
-                return &attributed_types[i]
-        type = type.tp_base
-
-
-cdef int traverse_attributed(PyObject* self, Visit visit, void* arg) noexcept:
-    cdef Attributed* entry = attributed(self)
-    cdef PyObject* attributes = (<PyObject**>(<char*>self + entry.offset))[0]
-    cdef int stop = entry.traverse(self, visit, arg)
-    return visit(attributes, arg) if attributes != NULL and not stop else stop
-
-
-cdef int clear_attributed(PyObject* self) noexcept:
-    cdef Attributed* entry = attributed(self)
-    Py_CLEAR((<PyObject**>(<char*>self + entry.offset))[0])
-    return entry.clear(self)
-
-
-cdef int give_attributes(PyTypeObject* type, object example, PyObject** field) except -1:
-    """`field` is that of `example`, an object of the type or of a base that has it."""
-    cdef Attributed* entry = &attributed_types[attributed_count]
-    global attributed_count
-    entry.type = type
-    entry.offset = <char*>field - <char*><PyObject*>example
-    entry.traverse = <Traverse><void*>type.tp_traverse
-    entry.clear = <Clear><void*>type.tp_clear
-    attributed_count += 1
-    type.tp_traverse = <traverseproc><void*>traverse_attributed
-    type.tp_clear = <inquiry><void*>clear_attributed
-    pl_set_dict_offset(type, entry.offset)
-    return 0
-
-
-_example = Future.__new__(Future)
-for _type in (Future, Task):
-    give_attributes(<PyTypeObject*>_type, _example, &(<Future>_example).attributes)
-_example = StreamTransport.__new__(StreamTransport)
-for _type in (StreamTransport, DatagramTransport, TlsTransport, ReadPipeTransport, WritePipeTransport):
-    give_attributes(<PyTypeObject*>_type, _example, &(<Transport>_example).attributes)
-_example = Timeout.__new__(Timeout)
-give_attributes(<PyTypeObject*>Timeout, _example, &(<Timeout>_example).attributes)
-del _example
-
-# Fifth, how a future is awaited, and the method that raises what it holds.
+# Fourth, how a future is awaited, and the method that raises what it holds.
 
 cdef PyMethodDef result_method
 result_method.ml_name = b"result"

@@ -1,92 +1,94 @@
-# The wait queue: how a task waits for a queue, a lock or an event, and is let go on.
+# The wait queue: how a task waits for a queue, a lock or a channel, and is let go on.
+#
+# A Waiter is a place in a queue, inside of the call that waits: joining allocates nothing, leaving is two
+# pointers.  The task waits for a future of the call; who wakes it completes that.
 #
 # `await lock.acquire()` and its like make a WaitCall, which asks its owner what it comes to.  If that is to
-# wait, the call joins a WaitQueue, linked by its own fields, and the task waits for a future; waking
-# completes the future, and when the task resumes the call leaves the queue and the owner is asked again.
+# wait, the call joins a queue, stays there when it is woken, and leaves when its task resumes; then the owner
+# is asked again.  (What waits for one of several things leaves at once, see claim.pxi.)
 #
 # A call that gives up does so at one of two moments, and its owner hears which (`gave_up`): before it was
 # woken it leaves the queue and nothing has happened; after, the owner passes on what it was woken for.
 
-@cython.final
-@cython.internal
-cdef class WaitQueue:
+cdef inline void waiter_join(WaitQueue* queue, Waiter* waiter) noexcept:
+    Py_XINCREF(waiter.call)
+    waiter.queue = queue
+    waiter.next = NULL
+    waiter.previous = queue.last
+    if queue.last == NULL:
+        queue.first = waiter
+    else:
+        queue.last.next = waiter
+    queue.last = waiter
+    if queue.sleeper == NULL:
+        queue.sleeper = waiter
+    queue.count += 1
 
-    cdef int join(self, WaitCall call) except -1:
-        call.queue = self
-        call.previous = self.last
-        if self.last == NULL:
-            self.first = call
-        else:
-            (<WaitCall>self.last).next = call
-        self.last = <PyObject*>call
-        if self.sleeper == NULL:
-            self.sleeper = <PyObject*>call
-        self.count += 1
-        return 0
 
-    cdef int leave(self, WaitCall call) except -1:
-        """Take it out, wherever it stands."""
-        cdef WaitCall after = call.next
-        if self.sleeper == <PyObject*>call:
-            self.sleeper = NULL if after is None else <PyObject*>after
-        if after is None:
-            self.last = call.previous
-        else:
-            after.previous = call.previous
-        if call.previous == NULL:
-            self.first = after
-        else:
-            (<WaitCall>call.previous).next = after
-        call.next = None
-        call.previous = NULL
-        call.queue = None
-        self.count -= 1
-        return 0
+cdef inline void waiter_leave(Waiter* waiter) noexcept:
+    """Take it out of the queue that it stands in, wherever.  With it the call may go."""
+    cdef WaitQueue* queue = waiter.queue
+    if queue.sleeper == waiter:
+        queue.sleeper = waiter.next
+    if waiter.next == NULL:
+        queue.last = waiter.previous
+    else:
+        waiter.next.previous = waiter.previous
+    if waiter.previous == NULL:
+        queue.first = waiter.next
+    else:
+        waiter.previous.next = waiter.next
+    waiter.queue = NULL
+    queue.count -= 1
+    Py_XDECREF(waiter.call)
 
-    cdef bint wake_first(self) except -1:
-        """Let the first go on that was not woken yet; False if there is none."""
-        cdef WaitCall call
-        while self.sleeper != NULL:
-            call = <WaitCall>self.sleeper
-            self.sleeper = NULL if call.next is None else <PyObject*>call.next
-            if is_pending(call.future):       # else it was cancelled, and its task will see it
-                call.woken = True
-                complete(call.future)
-                return True
+
+cdef WaitCall next_to_wake(WaitQueue* queue):
+    """Whom `wake_first` would let go on, or None."""
+    # Who was cancelled is passed over: its task will see it.
+    while queue.sleeper != NULL and not is_pending((<WaitCall>queue.sleeper.call).future):
+        queue.sleeper = queue.sleeper.next
+    return None if queue.sleeper == NULL else <WaitCall>queue.sleeper.call
+
+
+cdef bint wake_first(WaitQueue* queue) except -1:
+    """Let the first go on that was not woken yet; False if there is none."""
+    cdef WaitCall call
+    if queue.sleeper == NULL:
         return False
-
-    cdef WaitCall next_to_wake(self):
-        """Whom `wake_first` would let go on, or None."""
-        cdef WaitCall call = None if self.sleeper == NULL else <WaitCall>self.sleeper
-        while call is not None and not is_pending(call.future):
-            call = call.next
-        return call
-
-    cdef int wake_all(self) except -1:
-        while self.wake_first():
-            pass
-        return 0
-
-    cdef bint in_use(self) except -1:
-        """Whether anybody stands in it but those that were cancelled."""
-        cdef WaitCall call = self.first
-        while call is not None:
-            if call.woken or is_pending(call.future):
-                return True
-            call = call.next
+    call = next_to_wake(queue)
+    if call is None:
         return False
+    queue.sleeper = queue.sleeper.next
+    call.woken = True
+    complete(call.future)
+    return True
 
-    cdef list futures(self, bint all_of_them):
-        """What its calls wait for; unless all are asked for, from the first on that was not woken."""
-        cdef WaitCall call = self.first
-        cdef bint counts = all_of_them
-        found = []
-        while call is not None:
-            counts = counts or <PyObject*>call == self.sleeper
-            if counts:
-                found.append(call.future)
-            call = call.next
-        return found
+
+cdef int wake_all(WaitQueue* queue) except -1:
+    while wake_first(queue):
+        pass
+    return 0
+
+
+cdef bint in_use(WaitQueue* queue) except -1:
+    """Whether anybody stands in it but those that were cancelled."""
+    cdef Waiter* waiter = queue.first
+    while waiter != NULL:
+        if (<WaitCall>waiter.call).woken or is_pending((<WaitCall>waiter.call).future):
+            return True
+        waiter = waiter.next
+    return False
+
+
+cdef list awaited_in(WaitQueue* queue, Waiter* first):
+    """What its calls wait for, from `first` on."""
+    cdef Waiter* waiter = first
+    found = []
+    while waiter != NULL:
+        found.append((<WaitCall>waiter.call).future)
+        waiter = waiter.next
+    return found
 
 
 cdef inline bint is_pending(object future) except -1:
@@ -129,18 +131,19 @@ cdef class Waitable:
     cdef WaitCall call(self, int operation, object argument):
         cdef WaitCall call = WaitCall.__new__(WaitCall)
         call.owner = self
-        call.operation = operation
+        call.waiter.operation = operation
         call.argument = argument
         call.state = CALL_NEW
         return call
 
     @cython.final
-    cdef object wait_in(self, WaitCall call, WaitQueue queue):
+    cdef object wait_in(self, WaitCall call, WaitQueue* queue):
         """Have the call wait in `queue`."""
         self.bind()
         call.future = (
             self.loop.create_future() if self.native_loop is None else make_future(self.native_loop))
-        queue.join(call)
+        call.waiter.call = <PyObject*>call
+        waiter_join(queue, &call.waiter)
         return WOULD_BLOCK
 
     @cython.final
@@ -171,6 +174,7 @@ cdef class Waitable:
 
 
 @cython.final
+@cython.no_gc_clear          # its owner says what it is called
 cdef class WaitCall(Call):
     """A call that waits for a queue, a lock or an event."""
 
@@ -178,7 +182,7 @@ cdef class WaitCall(Call):
         warn_unawaited(self)
 
     cdef str qualified_name(self):
-        return self.owner.operation_name(self.operation)
+        return self.owner.operation_name(self.waiter.operation)
 
     cdef object begin(self):
         return self.owner.attempt(self)
@@ -190,7 +194,8 @@ cdef class WaitCall(Call):
             raise RuntimeError("await wasn't used with future")
         self.future.result()          # raises if it was not the queue that ended it
         self.future = None
-        self.queue.leave(self)
+        if self.waiter.queue != NULL:
+            waiter_leave(&self.waiter)
         self.woken = False            # it may have to wait again
         self.resumed = True
         return self.owner.attempt(self)
@@ -198,8 +203,8 @@ cdef class WaitCall(Call):
     cdef int finish(self) except -1:
         cdef Waitable owner = self.owner
         self.state = CALL_DONE
-        if self.queue is not None:
-            self.queue.leave(self)
+        if self.waiter.queue != NULL:
+            waiter_leave(&self.waiter)
             self.future = None
             owner.gave_up(self)
         self.woken = False

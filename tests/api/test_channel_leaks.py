@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import gc
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from pinloop import Event, after, channel, priority, select
+from pinloop import Event, Limiter, Lock, Queue, after, channel, join, priority, select
 from tests.api.channels import on_every_loop
 
 NAMES = "Channel ChannelCall Sender Receiver Permit Sending SelectCall ArmWake After Item"
@@ -68,16 +70,98 @@ async def test_channels_in_cycles_are_collected() -> None:
     assert alive() == before
 
 
-@pytest.mark.parametrize("waits", ["recv", "send", "select"])
-def test_a_task_dropped_while_it_waits_leaves_its_queue(waits: str) -> None:
-    """By hand, as a task that is destroyed pending does it: the coroutine goes, and its call with it."""
+WAYS = ["recv", "send", "reserve", "select", "select-event", "join", "queue", "lock", "limiter", "event"]
 
+
+@pytest.mark.parametrize("waits", WAYS)
+@on_every_loop
+async def test_a_task_that_waits_is_kept_by_what_it_waits_for(waits: str) -> None:
+    """As asyncio's queues and locks do it: nobody else may hold the task."""
+    tx, rx = channel(0)
+    event, queue, lock, limiter = Event(), Queue[int](), Lock(), Limiter(1)
+    await lock.acquire()
+    await limiter.acquire()
+    operations: dict[str, Callable[[], Awaitable[Any]]] = {
+        "recv": rx.recv,
+        "send": lambda: tx.send(1),
+        "reserve": tx.reserve,
+        "select": lambda: select(rx),
+        "select-event": lambda: select(event),
+        "join": lambda: join(rx.recv()),
+        "queue": queue.get,
+        "lock": lock.acquire,
+        "limiter": limiter.acquire,
+        "event": event.wait,
+    }
+    ended: list[object] = []
+
+    async def wait() -> None:
+        try:
+            await operations[waits]()
+            ended.append("done")
+        finally:
+            ended.append("over")
+
+    asyncio.ensure_future(wait())  # noqa: RUF006 - it is the point
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert ended == []
+    if waits in ("send", "reserve"):
+        receiver = asyncio.ensure_future(rx.recv())
+    elif waits in ("recv", "select", "join"):
+        tx.send_nowait(1)
+    event.set()
+    queue.put_nowait(1)
+    lock.release()
+    limiter.release()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert ended == ["done", "over"]
+    if waits in ("send", "reserve"):
+        receiver.cancel()
+
+
+@pytest.mark.parametrize("waits", ["recv", "send", "select", "queue", "event"])
+@on_every_loop
+async def test_a_task_goes_with_what_it_waits_for(waits: str) -> None:
+    """What nobody can reach any more is collected: the task is told to be destroyed, and closed."""
+    before = alive()
+    ended: list[str] = []
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["message"]))
+
+    async def wait() -> None:
+        tx, rx = channel(0)
+        event, queue = Event(), Queue[int]()
+        operations: dict[str, Callable[[], Awaitable[Any]]] = {
+            "recv": rx.recv,
+            "send": lambda: tx.send(1),
+            "select": lambda: select(rx, event),
+            "queue": queue.get,
+            "event": event.wait,
+        }
+        try:
+            await operations[waits]()
+        finally:
+            ended.append(waits)
+
+    asyncio.ensure_future(wait())  # noqa: RUF006 - it is the point
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert alive() == before
+    assert ended == [waits]
+    assert told == ["Task was destroyed but it is pending!"]
+
+
+@pytest.mark.parametrize("waits", ["recv", "send", "select"])
+def test_a_call_that_is_closed_leaves_its_queue(waits: str) -> None:
     async def main() -> None:
         tx, rx = channel(0)
         call = {"recv": rx.recv, "send": lambda: tx.send(1), "select": lambda: select(rx)}[waits]()
         call.send(None)
         assert sum(rx.statistics()[5:]) == 1
-        del call
+        call.close()
         assert sum(rx.statistics()[5:]) == 0
 
     asyncio.run(main())
