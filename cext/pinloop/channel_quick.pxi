@@ -90,7 +90,7 @@ cdef inline int quick_receive(PyObject* self, PyObject* channel, PyObject** resu
     return QUICK_RESULT
 
 
-cdef inline int quick_wait(PyObject* self, PyObject* channel, WaiterList* waiting, PyObject** result) except -1:
+cdef inline int quick_wait(PyObject* self, PyObject* channel, WaitQueue* waiting, PyObject** result) except -1:
     """Join the queue."""
     cdef PyObject* loop = <PyObject*>(<Channel>channel).native_loop
     cdef Waiter* waiter = &(<ChannelCall>self).waiter

@@ -56,7 +56,7 @@ cdef int claim_for(Waiter* waiter, object outcome, object failure) except -1:
         complete(call.future)
     if type(call) is not ChannelCall:
         return call.withdraw()
-    if waiter.list != NULL:
+    if waiter.queue != NULL:
         waiter_leave(waiter)
     return 0
 

@@ -102,7 +102,7 @@ async def test_a_task_that_waits_is_kept_by_what_it_waits_for(waits: str) -> Non
         finally:
             ended.append("over")
 
-    asyncio.ensure_future(wait())  # noqa: RUF006 - it is the point
+    asyncio.ensure_future(wait())
     for _ in range(3):
         await asyncio.sleep(0)
     gc.collect()
@@ -118,8 +118,10 @@ async def test_a_task_that_waits_is_kept_by_what_it_waits_for(waits: str) -> Non
     for _ in range(5):
         await asyncio.sleep(0)
     assert ended == ["done", "over"]
+    tx.close()
     if waits in ("send", "reserve"):
-        receiver.cancel()
+        await asyncio.wait([receiver])
+        assert (receiver.exception() is None) == (waits == "send")
 
 
 @pytest.mark.parametrize("waits", ["recv", "send", "select", "queue", "event"])
@@ -146,7 +148,7 @@ async def test_a_task_goes_with_what_it_waits_for(waits: str) -> None:
         finally:
             ended.append(waits)
 
-    asyncio.ensure_future(wait())  # noqa: RUF006 - it is the point
+    asyncio.ensure_future(wait())
     for _ in range(3):
         await asyncio.sleep(0)
     assert alive() == before

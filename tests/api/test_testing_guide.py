@@ -33,7 +33,7 @@ def namespace() -> Iterator[dict[str, Any]]:
 
 def test_the_examples(namespace: dict[str, Any]) -> None:
     blocks = BLOCK.findall(GUIDE.read_text())
-    assert [kind for kind, _ in blocks].count("python") == 6
+    assert [kind for kind, _ in blocks].count("python") == 7
     assert [kind for kind, _ in blocks].count("text") == 4
     printed = ""
     for kind, block in blocks:
