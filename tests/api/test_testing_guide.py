@@ -52,5 +52,8 @@ def output_of(block: str, namespace: dict[str, Any]) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(block, name, "exec"), namespace)
         for test in [namespace[name] for name in namespace if name.startswith("test_") and name not in known]:
-            test()
+            for mark in getattr(test, "pytestmark", [pytest.mark.parametrize("", [()]).mark]):
+                name, values = mark.args
+                for value in values:
+                    test(**({name: value} if name else {}))
     return printed.getvalue()
