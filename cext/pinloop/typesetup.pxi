@@ -132,7 +132,7 @@ cdef int drop_acquirable(PyObject* self) noexcept:
 
 cdef struct Visited:
     PyTypeObject* type
-    Py_ssize_t attributes        # the offset of the dict of those that users set, a PyObject*; 0: there is none
+    Py_ssize_t attributes        # the offset of the dict of those that users set; 0: there is none
     Traverse visit_more          # beyond that and what Cython knows of; NULL: there is nothing
     Clear drop_more
     Traverse visit_fields        # as Cython generated them
