@@ -202,17 +202,34 @@ cdef class Group(Call):
             if self.decided or self.fault is not None:
                 awaitable.close()
                 continue
+            if self.aborted:              # by the first step of another: this one is cancelled before its own
+                awaitable.close()
+                task = self.loop.create_future()
+                task.cancel(msg=self.reason)
+                self.arms.append(task)
+                self.add(task)
+                continue
             self.starting = awaitable
             try:
                 task = start_child(<Loop>self.loop, awaitable) if ours else create(awaitable)
                 self.arms.append(task)
                 self.add(task)
+                if (self.aborted or self.decided) and not task.done():
+                    self.abort_late(task)
             except BaseException as error:
                 self.fault = error
                 awaitable.close()
                 self.spread("another awaitable could not be run")
             self.starting = None
         return 0
+
+    cdef int abort_late(self, object arm) except -1:
+        """The arms were cancelled, or it was decided, by this one's first step, when it was no arm yet."""
+        cdef list passed = []
+        if not self.aborted:
+            return self.spread(f"{self.qualified_name()}() is decided")
+        self.cancel_arm(arm, passed)
+        return self.spread_over(passed, self.reason)
 
     cdef int add(self, object arm) except -1:
         """Be told when the arm finishes, if it has not."""
@@ -266,7 +283,9 @@ cdef class Group(Call):
 
     cdef int spread(self, object reason) except -1:
         """Cancel the arms, once, and what is in the scopes in them."""
-        nodes = [self]
+        return self.spread_over([self], reason)
+
+    cdef int spread_over(self, list nodes, object reason) except -1:
         while nodes:
             node = nodes.pop()
             if type(node) is Group:
@@ -281,17 +300,23 @@ cdef class Group(Call):
         if self.aborted:
             return passed
         self.aborted = True
+        self.reason = reason
         for arm in list(self.arms):
-            if self.inner is not None and arm in self.inner:
-                if not arm.done():
-                    passed += self._tell(arm, reason)
-            elif type(arm) is Task:
-                request_cancel(<Task>arm, reason)
-            elif type(arm) is Future:
-                (<Future>arm).settle_cancelled(reason)
-            elif not arm.done():
-                arm.cancel(msg=reason)
+            self.cancel_arm(arm, passed)
         return passed
+
+    cdef int cancel_arm(self, object arm, list passed) except -1:
+        reason = self.reason
+        if self.inner is not None and arm in self.inner:
+            if not arm.done():
+                passed += self._tell(arm, reason)
+        elif type(arm) is Task:
+            request_cancel(<Task>arm, reason)
+        elif type(arm) is Future:
+            (<Future>arm).settle_cancelled(reason)
+        elif not arm.done():
+            arm.cancel(msg=reason)
+        return 0
 
     cdef bint is_arm(self, object task) except -1:
         if self.starting is not None and task.get_coro() is self.starting:

@@ -27,6 +27,7 @@ cdef class Group(Call):
     cdef dict inner              # by arm, the next node that it hosts; None until there is one
     cdef bint entered            # it is, or was, in the tree
     cdef bint aborted            # the arms were cancelled
+    cdef object reason           # what they were told
     cdef bint decided
 
     cdef int enter(self) except -1
@@ -38,7 +39,10 @@ cdef class Group(Call):
     cdef int wait(self) except -1
     cdef int arrived(self, object arm) except -1
     cdef int decide(self, object arm) except -1
+    cdef int abort_late(self, object arm) except -1
     cdef int spread(self, object reason) except -1
+    cdef int spread_over(self, list nodes, object reason) except -1
+    cdef int cancel_arm(self, object arm, list passed) except -1
     cdef list cancel_arms(self, object reason)
     cdef bint is_arm(self, object task) except -1
     cdef object outcome(self)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pinloop import (
+    Scope,
     consume_budget,
     fail_after,
     join,
@@ -583,5 +584,56 @@ def test_in_a_cancelled_scope_nothing_is_begun_but_behind_a_shield(run: Run, com
                     assert await combine(arms.arm("a", 2)) in ("a", ("a",))
         arms.check()
         assert await race_ok(arms.arm("b", 1)) == "b"
+
+    run(main())
+
+
+@each_combine
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_an_arm_whose_first_step_cancels_the_scope_is_cancelled_with_the_rest(
+    run: Run, combine: Combine, which: int
+) -> None:
+    """From 3.12 on it makes that step before it is an arm, and others have not begun."""
+
+    async def canceller(s: Scope) -> None:
+        s.cancel("enough")
+        await arms.arm("canceller")
+
+    arms = Arms()
+
+    async def main() -> None:
+        async with scope() as s:
+            calls = [arms.arm(name) for name in "ab"]
+            calls.insert(which, canceller(s))
+            await combine(*calls)
+            raise AssertionError("it was cancelled")
+        assert s.cancelled_caught
+        arms.check()
+        await nothing_is_left()
+
+    run(main())
+
+
+@pytest.mark.parametrize("combine", [race, race_ok, try_join])
+def test_an_arm_whose_first_step_decides_is_cancelled(run: Run, combine: Combine) -> None:
+    """By way of a future that is an arm too."""
+
+    async def decide(future: "asyncio.Future[int]") -> None:
+        if combine is try_join:
+            future.set_exception(KeyError(1))
+        else:
+            future.set_result(1)
+        await arms.arm("decided")
+
+    arms = Arms()
+
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        if combine is try_join:
+            with pytest.raises(KeyError):
+                await combine(arms.arm("a"), future, decide(future), arms.arm("b"))
+        else:
+            assert await combine(arms.arm("a"), future, decide(future), arms.arm("b")) == 1
+        arms.check()
 
     run(main())
