@@ -1,9 +1,10 @@
 # The usual course of a channel's call: one function for what it does at its first step, one for what it does
 # when it has waited.
 #
-# This is a shorter way to what `Call.advance` comes to by way of `attempt`, `proceed` and `finish`, for calls
-# of `send`, `recv` and `async for` on a loop of ours, on a channel without priorities.  Whatever else there is
-# to be thought of (ends that are closed, permits, scopes, debug mode, another thread) goes the general course.
+# This is a shorter way to what `Call.advance` comes to by way of `attempt`, `proceed` and `finish`, for
+# calls of `send`, `recv` and `async for` on a loop of ours, on a channel without priorities.  Whatever else
+# there is to be thought of (ends that are closed, permits, scopes, debug mode, another thread) goes the
+# general course.
 
 cdef enum QuickOutcome:
     QUICK_NOT                    # nothing has happened: it is for the general course
@@ -90,7 +91,8 @@ cdef inline int quick_receive(PyObject* self, PyObject* channel, PyObject** resu
     return QUICK_RESULT
 
 
-cdef inline int quick_wait(PyObject* self, PyObject* channel, WaitQueue* waiting, PyObject** result) except -1:
+cdef inline int quick_wait(
+        PyObject* self, PyObject* channel, WaitQueue* waiting, PyObject** result) except -1:
     """Join the queue."""
     cdef PyObject* loop = <PyObject*>(<Channel>channel).native_loop
     cdef Waiter* waiter = &(<ChannelCall>self).waiter

@@ -546,7 +546,7 @@ static inline PyObject *pl_make(PyTypeObject *type, PyObject *args, PyObject *kw
 
 /* Objects that come and go with each await: the memory of the last ones of a type is kept, and used again.
  * Cython's own free lists are for classes without a base. */
-enum { PL_KEPT_KINDS = 3, PL_KEPT_OBJECTS = 64 };
+enum { PL_KEPT_KINDS = 4, PL_KEPT_OBJECTS = 64 };
 #if defined(Py_GIL_DISABLED)
 #define pl_keep_memory(type) ((void)(type))
 #else

@@ -35,6 +35,7 @@ cdef struct Waiter:              # a place in a queue: of a call, or of one arm 
     WaitQueue* queue             # where it stands; NULL: nowhere
     PyObject* call               # whose it is; the queue it stands in owns a reference to that
     int operation                # what for, in the words of whom it waits for
+    int kind                     # an ArmKind: of an arm of a select
     PyObject* end                # borrowed, these two: the ChannelEnd it was asked of
     PyObject* item               # what it is to send
     uint64_t serial              # of the item that it was handed

@@ -90,7 +90,7 @@ cdef class ChannelCall(ClaimCall):
     cdef ChannelEnd end
     cdef object item             # what is to be sent, as the channel stores it
     cdef Py_ssize_t most         # items, of recv_many
-    cdef Future kept             # one that it has waited for, to be used again; it holds nothing, loop included
+    cdef Future kept             # one it has waited for, to be used again: it holds nothing, loop included
 
     @cython.final
     cdef object attempt(self)
@@ -137,17 +137,20 @@ cdef class FdReady:
 cdef class SelectCall(ClaimCall):
     cdef tuple ops
     cdef bint biased
-    cdef Waiter* arms            # one for each operation; NULL until it waits
-    cdef list hooks              # for each operation, while it waits: what is to be taken back, or None
+    cdef Waiter* arms            # one for each operation
+    cdef bint parked             # they stand in the queues, but for those that have none
+    cdef list hooks              # for each operation, what is to be taken back, or None; None: there is none
     cdef object loop
     cdef Loop native_loop
 
     cdef object attempt(self)
+    cdef int find_loop(self) except -1
     cdef int check_loops(self) except -1
     cdef Py_ssize_t choose(self) except -2
     cdef uint64_t draw(self) except? 0
     cdef object take(self, Py_ssize_t i)
     cdef int park(self) except -1
+    cdef int admit_permits(self) except -1
     cdef int hook(self, Py_ssize_t i, object op, int kind) except -1
     cdef int unhook(self, object op, object hook) except -1
 

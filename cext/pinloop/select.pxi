@@ -66,8 +66,7 @@ cdef class SelectCall(ClaimCall):
     # -------------------------------------------------------------------- at once --
 
     cdef object begin(self):
-        self.loop = asyncio.get_running_loop()
-        self.native_loop = self.loop if isinstance(self.loop, Loop) else None
+        self.find_loop()
         self.check_loops()
         check_scopes(self.native_loop)
         return WOULD_BLOCK if budget_spent(self.native_loop) else self.attempt()
@@ -75,7 +74,7 @@ cdef class SelectCall(ClaimCall):
     cdef object proceed(self):
         if self.future is None:
             return self.attempt()             # it gave way, and has not begun
-        if self.claim != NULL and isinstance(self.failure, ChannelError):
+        if self.failure is not None and self.claim != NULL and isinstance(self.failure, ChannelError):
             self.failure.arm = self.claim - self.arms
         return ClaimCall.proceed(self)
 
@@ -86,25 +85,39 @@ cdef class SelectCall(ClaimCall):
         self.park()
         return WOULD_BLOCK
 
+    cdef int find_loop(self) except -1:
+        """The running loop: that of the first operation, most often."""
+        cdef Channel channel
+        if self.arms[0].end != NULL:
+            channel = (<ChannelEnd>self.arms[0].end).channel
+            if channel.native_loop is not None and channel.native_loop.thread_id == pl_this_thread():
+                self.loop = self.native_loop = channel.native_loop
+                return 0
+        self.loop = asyncio.get_running_loop()
+        self.native_loop = self.loop if isinstance(self.loop, Loop) else None
+        return 0
+
     cdef int check_loops(self) except -1:
         """All that it waits for is of the running loop."""
-        for op in self.ops:
-            kind = kind_of(op)
-            if kind == ARM_RECV:
-                (<Receiver>op).channel.bind()
-            elif kind == ARM_SEND:
-                (<Sending>op).end.channel.bind()
-            elif kind == ARM_EVENT:
-                (<Flag>op).bind()
-            elif kind == ARM_FUTURE and futures._get_loop(op) is not self.loop:
-                raise RuntimeError(f"select() was given {op!r}, which is of another event loop")
+        cdef Py_ssize_t i
+        cdef PyObject* channel
+        cdef PyObject* loop = <PyObject*>self.native_loop
+        for i in range(PyTuple_GET_SIZE(self.ops)):
+            if self.arms[i].end != NULL:
+                channel = <PyObject*>(<ChannelEnd>self.arms[i].end).channel
+                if <PyObject*>(<Channel>channel).native_loop != loop or loop == <PyObject*>None:
+                    (<Channel>channel).bind()
+            elif self.arms[i].kind == ARM_EVENT:
+                (<Flag>self.ops[i]).bind()
+            elif self.arms[i].kind == ARM_FUTURE and futures._get_loop(self.ops[i]) is not self.loop:
+                raise RuntimeError(f"select() was given {self.ops[i]!r}, which is of another event loop")
         return 0
 
     cdef Py_ssize_t choose(self) except -2:
         """An operation that can be done now, or -1: any of them, or the first if it is biased."""
         cdef Py_ssize_t i, ready = 0, chosen = -1
-        for i in range(len(self.ops)):
-            if is_ready(self.ops[i]):
+        for i in range(PyTuple_GET_SIZE(self.ops)):
+            if is_ready(<object>PyTuple_GET_ITEM(self.ops, i), self.arms[i].kind):
                 if self.biased:
                     return i
                 ready += 1
@@ -127,7 +140,7 @@ cdef class SelectCall(ClaimCall):
     cdef object take(self, Py_ssize_t i):
         """Do an operation that can be done."""
         op = self.ops[i]
-        cdef int kind = kind_of(op)
+        cdef int kind = self.arms[i].kind
         cdef Channel channel
         value = None
         try:
@@ -149,38 +162,36 @@ cdef class SelectCall(ClaimCall):
 
     cdef int park(self) except -1:
         """Join the queues of all operations."""
-        cdef Py_ssize_t i, count = len(self.ops)
+        cdef Py_ssize_t i, count = PyTuple_GET_SIZE(self.ops)
         cdef Waiter* arm
-        cdef int kind
-        if self.arms == NULL:
-            self.arms = <Waiter*>PyMem_RawMalloc(count * sizeof(Waiter))
-            if self.arms == NULL:
-                raise MemoryError()
-        memset(self.arms, 0, count * sizeof(Waiter))
+        cdef PyObject* channel
+        cdef bint permits_wait = False
         self.future = self.loop.create_future() if self.native_loop is None else make_future(self.native_loop)
-        self.hooks = [None] * count
+        self.parked = True
         for i in range(count):
-            op = self.ops[i]
-            kind = kind_of(op)
             arm = &self.arms[i]
             arm.call = <PyObject*>self
-            if kind == ARM_RECV:
-                (<Receiver>op).channel.check_single()
-                arm.operation = CHANNEL_RECV
-                arm.end = <PyObject*>op
-                waiter_join(&(<Receiver>op).channel.receivers, arm)
-            elif kind == ARM_SEND:
-                arm.operation = CHANNEL_SEND
-                arm.end = <PyObject*>(<Sending>op).end
-                arm.item = <PyObject*>(<Sending>op).item
-                waiter_join(&(<Sending>op).end.channel.senders, arm)
-            elif kind == ARM_EVENT:
-                waiter_join(&(<Flag>op).watchers, arm)
-            elif kind != ARM_OFF:
-                self.hook(i, op, kind)
+            if arm.kind == ARM_RECV:
+                channel = <PyObject*>(<ChannelEnd>arm.end).channel
+                if (<Channel>channel).single:
+                    (<Channel>channel).check_single()
+                waiter_join(&(<Channel>channel).receivers, arm)
+                permits_wait |= (<Channel>channel).senders.first != NULL
+            elif arm.kind == ARM_SEND:
+                waiter_join(&(<ChannelEnd>arm.end).channel.senders, arm)
+            elif arm.kind == ARM_EVENT:
+                waiter_join(&(<Flag>self.ops[i]).watchers, arm)
+            elif arm.kind != ARM_OFF:
+                self.hook(i, self.ops[i], arm.kind)
+        if permits_wait:
+            self.admit_permits()
+        return 0
+
+    cdef int admit_permits(self) except -1:
+        """Who wants a permit has been waiting for a receiver."""
         for op in self.ops:
             if type(op) is Receiver and (<Receiver>op).channel.senders.first != NULL:
-                (<Receiver>op).channel.admit()     # who wants a permit has been waiting for a receiver
+                (<Receiver>op).channel.admit()
         return 0
 
     cdef int hook(self, Py_ssize_t i, object op, int kind) except -1:
@@ -188,6 +199,8 @@ cdef class SelectCall(ClaimCall):
         cdef ArmWake wake = ArmWake.__new__(ArmWake)
         wake.call = self
         wake.index = i
+        if self.hooks is None:
+            self.hooks = [None] * len(self.ops)
         if kind == ARM_FUTURE:
             op.add_done_callback(wake)
             self.hooks[i] = wake
@@ -206,15 +219,17 @@ cdef class SelectCall(ClaimCall):
 
     cdef int withdraw(self) except -1:
         cdef Py_ssize_t i
-        if self.hooks is None:
+        if not self.parked:
             return 0
-        hooks, self.hooks = self.hooks, None
-        for i in range(len(<list>hooks)):
+        self.parked = False
+        for i in range(PyTuple_GET_SIZE(self.ops)):
             if self.arms[i].queue != NULL:
                 waiter_leave(&self.arms[i])
-        for op, hook in zip(self.ops, hooks):
-            if hook is not None:
-                self.unhook(op, hook)
+        if self.hooks is not None:
+            hooks, self.hooks = self.hooks, None
+            for op, hook in zip(self.ops, hooks):
+                if hook is not None:
+                    self.unhook(op, hook)
         return 0
 
     cdef int unhook(self, object op, object hook) except -1:
@@ -243,20 +258,29 @@ cdef class SelectCall(ClaimCall):
         cdef Py_ssize_t i = self.claim - self.arms
         cdef object index = i
         self.claim = NULL
-        op = self.ops[i]
-        kind = kind_of(op)
-        if kind == ARM_RECV:
-            return (index, unwrapped((<Receiver>op).channel, self.outcome))
-        return (index, value_of(op, kind))
+        if self.arms[i].kind == ARM_RECV:
+            return (index, unwrapped((<ChannelEnd>self.arms[i].end).channel, self.outcome))
+        return (index, value_of(self.ops[i], self.arms[i].kind))
 
 
-cdef bint is_ready(object op) except -1:
+cdef PyObject* step_select(PyObject* self) except? NULL:
+    """tp_iternext."""
+    cdef PyObject* result
+    if (<Call>self).advance(&result) == PYGEN_NEXT:
+        return result
+    stop_with((<SelectCall>self).native_loop, result)
+    return NULL
+
+
+cdef inline bint is_ready(object op, int kind) except -1:
     """Whether an operation can be done, or fails, without waiting."""
-    cdef int kind = kind_of(op)
+    cdef PyObject* channel
     cdef ChannelEnd end
     if kind == ARM_RECV:
-        end = <ChannelEnd>op
-        return end.closed or end.channel.has_item() or end.channel.is_over()
+        channel = <PyObject*>(<ChannelEnd>op).channel
+        if (<Channel>channel).senders.first == NULL and (<Channel>channel).open_senders:
+            return (<ChannelEnd>op).closed or (<Channel>channel).held() != 0
+        return (<ChannelEnd>op).closed or (<Channel>channel).has_item() or (<Channel>channel).is_over()
     if kind == ARM_SEND:
         end = (<Sending>op).end
         return end.closed or end.channel.open_receivers == 0 or end.channel.may_send()
@@ -319,15 +343,30 @@ cdef int refuse_operation(object op) except -1:
 
 
 cdef SelectCall new_select(tuple ops, bint biased):
-    cdef SelectCall call
+    cdef SelectCall call = SelectCall.__new__(SelectCall)
+    cdef Py_ssize_t i, count = PyTuple_GET_SIZE(ops)
+    cdef Waiter* arm
     cdef bint any_on = False
-    for op in ops:
-        any_on |= kind_of(op) != ARM_OFF
-    if not any_on:
-        raise ValueError("select() needs at least one operation that is not None")
-    call = SelectCall.__new__(SelectCall)
     call.ops = ops
     call.biased = biased
+    call.arms = <Waiter*>PyMem_RawMalloc(count * sizeof(Waiter))
+    if call.arms == NULL:
+        raise MemoryError()
+    memset(call.arms, 0, count * sizeof(Waiter))
+    for i in range(count):
+        op = <object>PyTuple_GET_ITEM(ops, i)
+        arm = &call.arms[i]
+        arm.kind = kind_of(op)
+        any_on |= arm.kind != ARM_OFF
+        if arm.kind == ARM_RECV:
+            arm.operation = CHANNEL_RECV
+            arm.end = <PyObject*>op
+        elif arm.kind == ARM_SEND:
+            arm.operation = CHANNEL_SEND
+            arm.end = <PyObject*>(<Sending>op).end
+            arm.item = <PyObject*>(<Sending>op).item
+    if not any_on:
+        raise ValueError("select() needs at least one operation that is not None")
     return call
 
 

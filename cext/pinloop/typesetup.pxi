@@ -269,12 +269,13 @@ for _type in (
     (<dict>pl_type_dict(<PyTypeObject*>_type)).pop("__new__", None)
     PyType_Modified(<PyTypeObject*>_type)
 
-for _type in (Call, ClaimCall, Group, ReadyCall, SelectCall, SocketCall, Turn):
+for _type in (Call, ClaimCall, Group, ReadyCall, SocketCall, Turn):
     pl_set_awaitable(<PyTypeObject*>_type, <void*>await_call, <void*>step_call, <void*>resume_call)
-for _type in (SocketCall, StreamCall, WaitCall):
+for _type in (SelectCall, SocketCall, StreamCall, WaitCall):
     pl_keep_memory(<PyTypeObject*>_type)
 pl_set_awaitable(<PyTypeObject*>StreamCall, <void*>await_call, <void*>step_stream_call, <void*>resume_call)
 pl_set_awaitable(<PyTypeObject*>WaitCall, <void*>await_call, <void*>step_wait_call, <void*>resume_call)
+pl_set_awaitable(<PyTypeObject*>SelectCall, <void*>await_call, <void*>step_select, <void*>resume_call)
 pl_set_awaitable(
     <PyTypeObject*>ChannelCall, <void*>await_call, <void*>step_channel_call, <void*>resume_channel_call)
 if SPARES_ARE_SHARED:
