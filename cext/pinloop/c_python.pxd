@@ -31,6 +31,9 @@ cdef extern from "compat.h":
     int pl_throw(PyObject* coro, PyObject* exception, PyObject** result)
     void pl_stop_with(PyObject* loop, PyObject** place, PyObject* value)
     int pl_make_stop_type() except -1
+    bint pl_stop_is_fresh(PyObject* stop)
+    void pl_raise_stop(PyObject* stop, PyObject* value)
+    void pl_empty_stop(PyObject* stop)
     const bint PL_STOPS_ARE_MADE
     int pl_stop_iteration(PyObject* value)       # as a tp_iternext that ends with a value
     ptrdiff_t pl_find_pair(PyObject* first, PyObject* second)

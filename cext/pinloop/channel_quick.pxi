@@ -162,8 +162,25 @@ cdef PyObject* step_channel_call(PyObject* self) except? NULL:
         return result
     if outcome == QUICK_NOT and (<ChannelCall>self).advance(&result) == PYGEN_NEXT:
         return result
-    stop_with((<ChannelCall>self).end.channel.native_loop, result)
+    if result == <PyObject*>None:
+        Py_DECREF(None)
+    elif not PL_STOPS_ARE_MADE:
+        stop_with(None, result)
+    else:
+        end_with(self, result)
     return NULL
+
+
+cdef inline void end_with(PyObject* self, PyObject* result) noexcept:
+    """As `stop_with`, by the call's own StopIteration: the call goes when the `await` has the result."""
+    cdef PyObject* stop = <PyObject*>(<ChannelCall>self).stop
+    if stop == <PyObject*>None or not pl_stop_is_fresh(stop):
+        stop = PyObject_CallNoArgs(<PyObject*>StopIteration)
+        if stop == NULL:
+            Py_DECREF(<object>result)
+            return
+        (<ChannelCall>self).stop = pl_give(stop)
+    pl_raise_stop(stop, result)
 
 
 cdef int resume_channel_call(PyObject* self, PyObject* value, PyObject** result) except -1:
@@ -180,10 +197,14 @@ cdef Dealloc destroy_channel_call = <Dealloc><void*>(<PyTypeObject*>ChannelCall)
 cdef void release_channel_call(PyObject* self) noexcept:
     """Its deallocator: the end keeps one that is done, with one reference."""
     cdef PyObject* end = <PyObject*>(<ChannelCall>self).end
-    if ((<ChannelCall>self).state == CALL_DONE and end != <PyObject*>None
-            and (<ChannelEnd>end).spare == NULL and not (<ChannelEnd>end).closed):
+    cdef PyObject* stop = <PyObject*>(<ChannelCall>self).stop
+    if (<ChannelCall>self).state == CALL_DONE and end != <PyObject*>None:
         pl_set_references(self, 1)
-        (<ChannelEnd>end).spare = self
-        (<ChannelCall>self).end = None        # with which the end may go, and this
-    else:
-        destroy_channel_call(self)
+        if stop != <PyObject*>None:
+            pl_empty_stop(stop)               # whatever this runs finds nothing half done
+        if (<ChannelEnd>end).spare == NULL and not (<ChannelEnd>end).closed:
+            (<ChannelEnd>end).spare = self
+            (<ChannelCall>self).end = None    # with which the end may go, and this
+            return
+        pl_set_references(self, 0)
+    destroy_channel_call(self)

@@ -490,8 +490,23 @@ static void pl_stop_with(PyObject *loop, PyObject **place, PyObject *value) {
     Py_XSETREF(((PyStopIterationObject *)stop)->value, value);
     PyErr_SetRaisedException(stop);
 }
+
+/* The same for a call that keeps one of its own: whether it is as new, and the raising of it. */
+static inline int pl_stop_is_fresh(PyObject *self) {
+    PyStopIterationObject *stop = (PyStopIterationObject *)self;
+    return Py_REFCNT(self) == 1 && stop->dict == NULL && stop->notes == NULL && stop->traceback == NULL
+        && stop->context == NULL && stop->cause == NULL;
+}
+static inline void pl_raise_stop(PyObject *stop, PyObject *value) {
+    Py_XSETREF(((PyStopIterationObject *)stop)->value, value);
+    PyErr_SetRaisedException(Py_NewRef(stop));
+}
+#define pl_empty_stop(self) Py_CLEAR(((PyStopIterationObject *)(self))->value)
 #else
 #define PL_STOPS_ARE_MADE 0
+#define pl_stop_is_fresh(self) 0
+#define pl_raise_stop(stop, value) (pl_stop_iteration(value), Py_DECREF(value))
+#define pl_empty_stop(self) ((void)0)
 #define pl_make_stop_type() 0
 #define pl_stop_with(loop, place, result) (pl_stop_iteration(result), Py_DECREF(result))
 #endif

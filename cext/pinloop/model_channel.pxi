@@ -90,6 +90,7 @@ cdef class ChannelCall(ClaimCall):
     cdef ChannelEnd end
     cdef object item             # what is to be sent, as the channel stores it
     cdef Py_ssize_t most         # items, of recv_many
+    cdef object stop             # a StopIteration by which it ends, again and again; or None
     cdef Future kept             # one it has waited for, to be used again: it holds nothing, loop included
 
     @cython.final
