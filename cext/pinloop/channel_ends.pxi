@@ -29,19 +29,6 @@ cdef class ChannelEnd:
             self.closed = True
             channel.end_left(self.sends)
 
-    cdef object call(self, int operation, object item):
-        cdef ChannelCall call
-        if self.spare != NULL:
-            call = <ChannelCall>pl_give(self.spare)
-            self.spare = NULL
-        else:
-            call = ChannelCall.__new__(ChannelCall)
-        call.end = self
-        call.waiter.operation = operation
-        call.item = item
-        call.state = CALL_NEW
-        return call
-
     def clone(self):
         """Another end of the same kind.  The channel's side is closed once all its ends are.
 
@@ -121,6 +108,21 @@ cdef class ChannelEnd:
         return types.GenericAlias(cls, item)
 
 
+cdef inline object new_call(ChannelEnd end, int operation, object item):
+    """A call of a method of an end: the one that it keeps, if that is not in use."""
+    cdef ChannelCall call
+    if end.spare != NULL:
+        call = <ChannelCall>pl_give(end.spare)
+        end.spare = NULL
+    else:
+        call = ChannelCall.__new__(ChannelCall)
+    call.end = end
+    call.waiter.operation = operation
+    call.item = item
+    call.state = CALL_NEW
+    return call
+
+
 @cython.final
 cdef class Sender(ChannelEnd):
     """The end of a channel that items are sent into.  Made by `channel`."""
@@ -131,7 +133,7 @@ cdef class Sender(ChannelEnd):
         Raises BrokenChannel once all receivers are closed, ClosedChannel if this end is, before or while it
         waits.  Cancelled while it waits, it has sent nothing.
         """
-        return self.call(CHANNEL_SEND, item if self.channel.heap is None else self.channel.wrap(item))
+        return new_call(self, CHANNEL_SEND, item if self.channel.heap is None else self.channel.wrap(item))
 
     def send_nowait(self, item):
         """Send an item now.  Raises WouldBlock if it would have to wait, and what `send` does."""
@@ -148,7 +150,7 @@ cdef class Sender(ChannelEnd):
         What is to be sent need not be there, or be computed, before there is room.  Raises as `send`.
         Cancelled while it waits, it keeps no place.
         """
-        return self.call(CHANNEL_RESERVE, None)
+        return new_call(self, CHANNEL_RESERVE, None)
 
     def reserve_nowait(self):
         """Keep a place now: a Permit.  Raises WouldBlock if there is none, and what `send` does."""
@@ -179,7 +181,7 @@ cdef class Receiver(ChannelEnd):
         closed, before or while it waits.  Cancelled while it waits, it has taken nothing: an item that was
         on its way goes to the next receiver, or back to the head.
         """
-        return self.call(CHANNEL_RECV, None)
+        return new_call(self, CHANNEL_RECV, None)
 
     def recv_nowait(self):
         """The next item, now.  Raises WouldBlock if there is none, and what `recv` does."""
@@ -199,7 +201,7 @@ cdef class Receiver(ChannelEnd):
         cdef Py_ssize_t most = PyNumber_AsSsize_t(operator.index(n), NULL)
         if most < 1:
             raise ValueError(f"n must be 1 or more, not {n!r}")
-        call = self.call(CHANNEL_MANY, None)
+        call = new_call(self, CHANNEL_MANY, None)
         call.most = most
         return call
 
@@ -207,7 +209,7 @@ cdef class Receiver(ChannelEnd):
         return self
 
     def __anext__(self):
-        return self.call(CHANNEL_NEXT, None)
+        return new_call(self, CHANNEL_NEXT, None)
 
 
 @cython.final

@@ -4,7 +4,7 @@
 # This is a shorter way to what `Call.advance` comes to by way of `attempt`, `proceed` and `finish`, for
 # calls of `send`, `recv` and `async for` on a loop of ours, on a channel without priorities.  Whatever else
 # there is to be thought of (ends that are closed, permits, scopes, debug mode, another thread) goes the
-# general course.
+# general course.  Of all of it, what is ready and concerns nobody else comes first.
 
 cdef enum QuickOutcome:
     QUICK_NOT                    # nothing has happened: it is for the general course
@@ -147,21 +147,63 @@ cdef inline int keep_awaited(PyObject* self) except -1:
     return 0
 
 
-cdef inline int quick_course(PyObject* self, PyObject** result) except -1:
+cdef inline bint at_once(PyObject* self, PyObject** result) noexcept:
+    """A new call that only has to put an item in or to take one out, with nobody waiting; False: it is another."""
+    cdef unsigned long here = pl_this_thread()        # first: what is read before a call is put by meanwhile
+    cdef PyObject* end = <PyObject*>(<ChannelCall>self).end
+    cdef PyObject* channel = <PyObject*>(<ChannelEnd>end).channel
+    cdef PyObject* loop = <PyObject*>(<Channel>channel).native_loop
+    cdef Ring* items = &(<Channel>channel).items
+    cdef size_t count = ring_count(items)
+    cdef PyObject* item
+    if ((<ChannelCall>self).state != CALL_NEW or loop == <PyObject*>None or (<Loop>loop).thread_id != here
+            or (<Loop>loop).cancelled_scopes or (<Loop>loop).budget_used >= BUDGET
+            or (<ChannelEnd>end).closed or (<Channel>channel).senders.first != NULL):
+        return False
+    if (<ChannelCall>self).waiter.operation == CHANNEL_SEND:
+        if (count + (<Channel>channel).reserved >= <size_t>(<Channel>channel).capacity or count > items.mask
+                or (<Channel>channel).receivers.first != NULL or (<Channel>channel).heap is not None
+                or (<Channel>channel).open_receivers == 0):
+            return False
+        item = <PyObject*>(<ChannelCall>self).item
+        Py_INCREF(<object>item)
+        ring_put(items, item)
+        (<ChannelCall>self).item = None
+        result[0] = <PyObject*>None
+        Py_INCREF(None)
+    elif (<ChannelCall>self).waiter.operation <= CHANNEL_RESERVE or count == 0 or (
+            (<ChannelCall>self).waiter.operation == CHANNEL_MANY or (<Channel>channel).returned is not None
+            or count == 1 and items.mask >= KEPT_ROOM):
+        return False
+    else:
+        result[0] = ring_pop(items)
+    budget_spent(<Loop>loop)
+    (<ChannelCall>self).state = CALL_DONE
+    return True
+
+
+cdef int course(PyObject* self, PyObject** result) except -1:
     cdef CallState state = (<ChannelCall>self).state
     if state == CALL_NEW:
         return quick_start(self, result)
     return quick_resume(self, result) if state == CALL_WAITING else QUICK_NOT
 
 
+# By way of a pointer, so that the compiler leaves it out of who calls it: that has to stay short.
+cdef int (*quick_course)(PyObject*, PyObject**) except -1
+quick_course = course
+
+
 cdef PyObject* step_channel_call(PyObject* self) except? NULL:
     """tp_iternext: what an `await` calls before 3.15."""
     cdef PyObject* result = NULL
-    cdef int outcome = quick_course(self, &result)
-    if outcome == QUICK_WAITS:
-        return result
-    if outcome == QUICK_NOT and (<ChannelCall>self).advance(&result) == PYGEN_NEXT:
-        return result
+    cdef int outcome
+    if not at_once(self, &result):
+        outcome = quick_course(self, &result)
+        if outcome == QUICK_WAITS:
+            return result
+        if outcome == QUICK_NOT and (<ChannelCall>self).advance(&result) == PYGEN_NEXT:
+            return result
     if result == <PyObject*>None:
         Py_DECREF(None)
     elif not PL_STOPS_ARE_MADE:
@@ -185,7 +227,10 @@ cdef inline void end_with(PyObject* self, PyObject* result) noexcept:
 
 cdef int resume_channel_call(PyObject* self, PyObject* value, PyObject** result) except -1:
     """am_send: what a task and, from 3.15 on, an `await` call."""
-    cdef int outcome = quick_course(self, result) if value == <PyObject*>None else QUICK_NOT
+    cdef int outcome
+    if value == <PyObject*>None and at_once(self, result):
+        return PYGEN_RETURN
+    outcome = quick_course(self, result) if value == <PyObject*>None else QUICK_NOT
     if outcome == QUICK_NOT:
         return resume_call(self, value, result)
     return PYGEN_NEXT if outcome == QUICK_WAITS else PYGEN_RETURN

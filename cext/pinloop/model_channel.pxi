@@ -80,9 +80,6 @@ cdef class ChannelEnd:
     cdef PyObject* spare         # a ChannelCall to be used again; owned
     cdef object __weakref__
 
-    @cython.final
-    cdef object call(self, int operation, object item)
-
 
 @cython.final
 cdef class ChannelCall(ClaimCall):
