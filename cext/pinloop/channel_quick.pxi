@@ -148,7 +148,7 @@ cdef inline int keep_awaited(PyObject* self) except -1:
 
 
 cdef inline bint at_once(PyObject* self, PyObject** result) noexcept:
-    """A new call that only has to put an item in or to take one out, with nobody waiting; False: it is another."""
+    """A new call that only has to put an item in or take one out, and nobody waits; False: it is another."""
     cdef unsigned long here = pl_this_thread()        # first: what is read before a call is put by meanwhile
     cdef PyObject* end = <PyObject*>(<ChannelCall>self).end
     cdef PyObject* channel = <PyObject*>(<ChannelEnd>end).channel
