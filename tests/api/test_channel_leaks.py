@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from pinloop import Event, Limiter, Lock, Queue, after, channel, join, priority, select
 from tests.api.channels import on_every_loop
+from tests.conftest import Run
 
 NAMES = "Channel ChannelCall Sender Receiver Permit Sending SelectCall ArmWake After Item"
 OURS = set(NAMES.split())
@@ -167,3 +169,53 @@ def test_a_call_that_is_closed_leaves_its_queue(waits: str) -> None:
         assert sum(rx.statistics()[5:]) == 0
 
     asyncio.run(main())
+
+
+class Thing:
+    """What a weak reference can be taken of."""
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["ready", "waits"])
+def test_an_item_that_was_received_is_not_kept(run: Run, waits: bool) -> None:
+    async def main() -> None:
+        tx, rx = channel(1)
+        for _ in range(3):  # the call, and what it ends by, are used again
+            thing = Thing()
+            seen = weakref.ref(thing)
+            if waits:
+                asyncio.get_running_loop().call_soon(tx.send_nowait, thing)
+                del thing
+                got = await rx.recv()
+            else:
+                await tx.send(thing)
+                del thing
+                got = await rx.recv()
+            assert got is seen()
+            del got
+            await asyncio.sleep(0)  # the callback has gone too
+            gc.collect()
+            assert seen() is None
+        tx.close()
+        rx.close()
+
+    run(main())
+
+
+def test_a_stop_that_somebody_holds_stays_as_it_is(run: Run) -> None:
+    async def main() -> None:
+        tx, rx = channel(4)
+        stops = []
+        for item in ("a", ("b", 1), "c"):
+            await tx.send(item)
+            call = rx.recv()
+            with pytest.raises(StopIteration) as caught:
+                call.__await__().__next__()
+            stops.append(caught.value)
+            del call, caught
+            await tx.send(None)
+            assert await rx.recv() is None
+        assert [stop.value for stop in stops] == ["a", ("b", 1), "c"]
+        tx.close()
+        rx.close()
+
+    run(main())
