@@ -41,7 +41,7 @@ cdef struct Waiter:              # a place in a queue: of a call, or of one arm 
     uint64_t serial              # of the item that it was handed
 
 
-cdef struct WaitQueue:           # in the order in which they came; it keeps their tasks, which nobody else may
+cdef struct WaitQueue:           # in the order in which they came; it keeps the tasks that wait
     Waiter* first
     Waiter* last
     Waiter* sleeper              # the first that was not woken, where woken ones stay until they go on
