@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
-from ._core import timeout_at
-from ._scope_parts import Turn
+from ._core import timeout_at, yield_now
 
 TURN = 256
 """So many items of a plain iterable are handed on before the others have their turn."""
@@ -99,7 +98,7 @@ async def over(items: Iterable[Any]) -> AsyncGenerator[Any, None]:
         left -= 1
         if not left:
             left = TURN
-            await Turn()
+            await yield_now()
 
 
 async def over_async(items: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
