@@ -65,7 +65,8 @@ include "channel_ends.pxi"   # Sender, Receiver
 include "select.pxi"         # exactly one of several operations
 include "timeout.pxi"
 include "limiter.pxi"
-include "combine.pxi"        # the children of join and its like
+include "arms.pxi"           # the children of join and its like
+include "combine.pxi"        # join, try_join, race, race_ok
 include "loop_virtual.pxi"   # the loop of pinloop.testing
 include "streamcall.pxi"     # what a stream's methods return
 include "streams.pxi"        # asyncio's streams: the reader
