@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pinloop import fail_after, fail_at, move_on_after, move_on_at, scope
+from pinloop import fail_after, fail_at, move_on_after, move_on_at, scope, testing
+from tests.api.laws import LAW_LOOPS
 from tests.api.scopes import (
     cancelling,
     forever,
@@ -112,19 +113,20 @@ def test_deadlines_can_be_changed(run: Run) -> None:
     run(main())
 
 
-def test_deadlines_fire_in_order(run: Run) -> None:
+@pytest.mark.parametrize("loop", LAW_LOOPS)
+def test_deadlines_fire_in_order(loop: str) -> None:
     async def wait(delay: float) -> None:
         async with move_on_after(delay):
             await forever()
         order.append(delay)
 
     order: list[float] = []
-    delays = [0.004, 0.001, 0.005, 0.002, 0.003]
+    delays = [4, 1, 5, 2, 3]
 
     async def main() -> None:
         async with scope() as s:
             for delay in delays:
                 s.spawn(wait(delay))
 
-    run(main())
+    testing.run(main(), loop=loop)
     assert order == sorted(delays)
