@@ -33,7 +33,7 @@ def test_a_count_repeats(callgrind: ModuleType) -> None:
     # Timers: the cell that depends most on the clock.
     with callgrind.valgrind() as under:
         first, second = (under.count("pinloop", "call-later-fire") for _ in range(2))
-    # But for a dozen instructions in all, now and then: what a process is given, its number above all, differs.
+    # But for a dozen instructions in all, now and then: what a process is given, its number for one, differs.
     assert first == pytest.approx(second, abs=0.1)
     assert 100 < first < 100_000
 
