@@ -164,6 +164,8 @@ def test_a_call_that_is_closed_leaves_its_queue(waits: str) -> None:
         tx, rx = channel(0)
         call = {"recv": rx.recv, "send": lambda: tx.send(1), "select": lambda: select(rx)}[waits]()
         call.send(None)
+        if not sum(rx.statistics()[5:]):  # the thread's budget was used up: it gave way first
+            call.send(None)
         assert sum(rx.statistics()[5:]) == 1
         call.close()
         assert sum(rx.statistics()[5:]) == 0
