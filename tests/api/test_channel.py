@@ -471,6 +471,8 @@ async def test_in_a_cancelled_scope_every_await_raises() -> None:
     tx.send_nowait(1)
     async with pinloop.scope() as s:
         s.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)  # the one that the task is told by
         for attempt in (lambda: tx.send(2), rx.recv, tx.reserve, rx.recv):
             with pytest.raises(asyncio.CancelledError):
                 await attempt()  # type: ignore[operator]
