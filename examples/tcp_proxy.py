@@ -46,7 +46,8 @@ async def relay(client: socket.socket, host: str, port: int) -> None:
             writer.transport.abort()  # what is left has nobody to go to
     finally:
         for writer in writers:
-            writer.close()
+            writer.close()  # both, before anything is awaited: this may be cancelled here, too
+        for writer in writers:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 

@@ -55,6 +55,7 @@ cdef extern from "compat.h":
     double PyLong_AsDouble(PyObject* o) except? -1
     double PyFloat_AsDouble(PyObject* o) except? -1
     bint pl_is_plain(PyObject* o, PyTypeObject* type)
+    bint pl_is_being_collected(PyObject* o)
     void pl_set_references(PyObject* o, Py_ssize_t count)
     void pl_set_dict_offset(PyTypeObject* type, Py_ssize_t offset)
     const bint PL_WANTS_DICTS

@@ -229,7 +229,7 @@ cdef Dealloc free_timer_handle = <Dealloc><void*>(<PyTypeObject*>TimerHandle).tp
 
 cdef bint keep_handle(PyObject* self, Reactor reactor, Spares* spares) noexcept:
     """Keep a handle without references, if its loop lives and has room.  It may never go there twice."""
-    if reactor.closed or spares.count == SPARE_HANDLES or spares.items == NULL:
+    if reactor.closed or spares.count == SPARE_HANDLES or spares.items == NULL or pl_is_being_collected(self):
         return False
     pl_new_reference(self)
     reactor.keep_spare(spares, self)

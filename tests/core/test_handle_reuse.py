@@ -221,3 +221,45 @@ def test_handles_that_outlive_their_loop(loop_factory: Any) -> None:
     del loop, other
     gc.collect()
     assert gone() is None
+
+
+class Node:
+    """A thing of a cycle."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("timer", [False, True])
+def test_a_handle_in_a_cycle_is_not_used_again_while_the_collector_clears_it(
+    loop: asyncio.AbstractEventLoop, timer: bool
+) -> None:
+    # Of what is garbage the collector clears one object after the other. Each of these ends by that the
+    # life of a code object, which no cycle is looked for in, and whose weak reference calls back.
+    ran: list[int] = []
+    watched: list[weakref.ref[Any]] = []
+
+    def schedule(callback: Any, *args: Any) -> Any:
+        return loop.call_later(0, callback, *args) if timer else loop.call_soon(callback, *args)
+
+    def garbage(i: int) -> Node:
+        node: Any = Node()
+        node.last = compile(str(i), "", "eval")
+        watched.append(weakref.ref(node.last, lambda _: schedule(ran.append, i)))
+        return node
+
+    gc.disable()
+    try:
+        nodes: list[Any] = [garbage(i) for i in range(20)]
+        for node in nodes:
+            node.handle = schedule(node.__init__)
+        turn(loop)
+        turn(loop)
+        nodes.clear()
+        del node
+        gc.collect()
+    finally:
+        gc.enable()
+    turn(loop)
+    turn(loop)
+    assert sorted(ran) == list(range(20))
