@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Generic, Self, TypeVar
 
 from ._core import Permit, Receiver, Sender, open_channel
@@ -31,6 +31,24 @@ class _End:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class _Receiving(_End, Generic[T]):
+    """A receiver: `async for` takes what comes, to the end."""
+
+    __slots__ = ()
+
+    def _next(self) -> Coroutine[Any, Any, T]:
+        raise NotImplementedError
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._next()
+        except EndOfChannel:
+            raise StopAsyncIteration from None
 
 
 def _check_thread(ends: Iterable[Sender[Any]]) -> None:
@@ -137,7 +155,7 @@ class WatchSender(_End, Generic[T]):
         return f"<WatchSender {'closed' if self._watched.closed else 'open'} value={self.value!r}>"
 
 
-class WatchReceiver(_End, Generic[T]):
+class WatchReceiver(_Receiving[T]):
     """What sees the value of a watch, and waits for a later one. For one task; others have a `clone`."""
 
     __slots__ = ("_changes", "_watched")
@@ -169,14 +187,8 @@ class WatchReceiver(_End, Generic[T]):
         await self._changes.recv()
         return self._watched.value
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        try:
-            return await self.changed()
-        except EndOfChannel:
-            raise StopAsyncIteration from None
+    def _next(self) -> Coroutine[Any, Any, T]:
+        return self.changed()
 
     def clone(self) -> WatchReceiver[T]:
         """Another receiver, which has seen the value that is."""
@@ -305,7 +317,7 @@ class BroadcastSender(_End, Generic[T]):
         return f"<BroadcastSender {state} capacity={self._capacity} receivers={len(self._queues)}>"
 
 
-class BroadcastReceiver(_End, Generic[T]):
+class BroadcastReceiver(_Receiving[T]):
     """What gets each item of a broadcast from when it was made. `async for` takes them one by one."""
 
     __slots__ = ("_missed", "_rx", "_sender")
@@ -344,19 +356,13 @@ class BroadcastReceiver(_End, Generic[T]):
         self._check_missed()
         return await self._rx.recv()
 
+    def _next(self) -> Coroutine[Any, Any, T]:
+        return self.recv()
+
     def recv_nowait(self) -> T:
         """The next item, now. Raises WouldBlock if there is none, and what `recv` does."""
         self._check_missed()
         return self._rx.recv_nowait()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        try:
-            return await self.recv()
-        except EndOfChannel:
-            raise StopAsyncIteration from None
 
     def clone(self) -> BroadcastReceiver[T]:
         """Another receiver, which gets what is sent from now on.

@@ -58,9 +58,3 @@ class Arms:
         assert sorted(map(str, self.begun)) == sorted(map(str, self.ended))
         assert all(task.done() for task in self.tasks.values())
         assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-def this_task() -> "asyncio.Task[Any]":
-    task = asyncio.current_task()
-    assert task is not None
-    return task

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pinloop import TaskStatus
+from tests.api.support import this_task
 
 COUNTS_HOLD = sys.version_info >= (3, 13)
 """Before, a TaskGroup may leave a request behind whose child fails as it waits, and may swallow one."""
@@ -31,22 +32,11 @@ async def fail(error: BaseException) -> None:
     raise error
 
 
-async def turns(n: int) -> None:
-    for _ in range(n):
-        await asyncio.sleep(0)
-
-
 async def serve(port: int, *, task_status: TaskStatus) -> None:
     """A child of `start` that gets ready after a turn."""
     await asyncio.sleep(0)
     task_status.started(port)
     await forever()
-
-
-def this_task() -> "asyncio.Task[Any]":
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 def cancelling() -> int:

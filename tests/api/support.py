@@ -150,6 +150,12 @@ async def fail(exception: BaseException) -> None:
     raise exception
 
 
+def this_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
 async def turns(count: int) -> None:
     """Let the loop turn this often."""
     for _ in range(count):

@@ -15,8 +15,8 @@ import pytest
 
 import pinloop
 from pinloop import join, race, race_ok, try_join
-from tests.api.combines import Arms, Combine, each_combine, this_task
-from tests.api.support import only_pinloop, turns
+from tests.api.combines import Arms, Combine, each_combine
+from tests.api.support import only_pinloop, this_task, turns
 from tests.conftest import Context, Run
 
 

@@ -19,9 +19,9 @@ from pinloop import (
     yield_now,
 )
 from pinloop.scopes import checkpoint, current_scope
-from tests.api.combines import Arms, Combine, each_combine, this_task
+from tests.api.combines import Arms, Combine, each_combine
 from tests.api.scopes import counts_hold, nothing_is_left
-from tests.api.support import turns
+from tests.api.support import this_task, turns
 from tests.conftest import Context, Run
 
 # ----------------------------------------------------------------- from outside --

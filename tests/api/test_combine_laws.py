@@ -6,8 +6,7 @@ cancellation is swallowed, none leaks, and the counts are where they were.
 
 import asyncio
 import itertools
-import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,29 +14,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pinloop
-from pinloop import Scope, join, race, race_ok, scope, try_join
+from pinloop import join, race, race_ok, scope, try_join
 from tests.api.combines import Arms
+from tests.api.law_trees import (
+    GROUPS_KEEP_THE_LAWS,
+    Action,
+    Expected,
+    Leaf,
+    Performance,
+    leaves_of,
+    run_tree,
+)
 from tests.api.laws import examples, law, loop_for, on_both_loops, orders
-
-MANY_TURNS = 3000
-"""No tree takes that long: what is not over by then hangs."""
-
-GROUPS_KEEP_THE_LAWS = sys.version_info >= (3, 13)
-"""Before, asyncio.TaskGroup itself leaves requests behind, and swallows some."""
-
-
-class Expected(Exception):
-    """What a leaf of the tree raises."""
-
-
-@dataclass
-class Leaf:
-    """Works for some turns (none: it is ready), then returns or fails; cancelled, it cleans up."""
-
-    turns: int
-    fails: bool = False
-    cleanup: int = 0
-    fails_late: bool = False
 
 
 @dataclass
@@ -46,15 +34,6 @@ class Node:
 
     kind: str
     arms: list["Leaf | Node"] = field(default_factory=list)
-
-
-@dataclass
-class Action:
-    """Something that happens to the tree from outside, some turns after the last."""
-
-    after: int
-    kind: str
-    which: int
 
 
 def seldom(of: int) -> st.SearchStrategy[bool]:
@@ -94,44 +73,23 @@ CALLS: dict[str, Callable[..., Awaitable[Any]]] = {
 }
 
 
-class Play:
-    """One run of a tree."""
+class Play(Performance):
+    many_turns = 3000
 
     def __init__(self) -> None:
+        super().__init__()
         self.numbers = itertools.count()
-        self.scopes: list[Scope] = []
-        self.timeouts: list[asyncio.Timeout] = []
-        self.tasks: list[asyncio.Task[Any]] = []
         self.raised: dict[Expected, tuple[int, ...]] = {}
         self.absorbed: set[int] = set()
         self.running: dict[int, int] = {}  # tasks at work below each call
-        self.requests: dict[asyncio.Task[Any], int] = {}
-        self.counts: dict[asyncio.Task[Any], int] = {}
-        self.over = False
-        self.recancelled = False
 
     async def play(self, tree: Leaf | Node, above: tuple[int, ...] = ()) -> Any:
         if isinstance(tree, Leaf):
-            return await self.leaf(tree, above)
+            await self.work(tree, lambda: self.failure(above))
+            return object()
         if tree.kind in CALLS:
             return await self.call(tree, above)
         return await self.block(tree, above)
-
-    async def leaf(self, leaf: Leaf, above: tuple[int, ...]) -> object:
-        try:
-            for _ in range(leaf.turns):
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            try:
-                for _ in range(leaf.cleanup):
-                    await asyncio.sleep(0)
-            finally:
-                if leaf.fails_late:
-                    raise self.failure(above) from None
-            raise
-        if leaf.fails:
-            raise self.failure(above)
-        return object()
 
     def failure(self, above: tuple[int, ...]) -> Expected:
         error = Expected(len(self.raised))
@@ -219,80 +177,13 @@ class Play:
                 result = await self.play(tree.arms[0], above)
         return result
 
-    async def conduct(self, root: "asyncio.Task[Any]", script: list[Action]) -> None:
-        """Do to the tree what the script says, until it is over."""
-        loop = asyncio.get_running_loop()
-        for action in script:
-            for _ in range(action.after):
-                await asyncio.sleep(0)
-            if self.over:
-                return
-            match action.kind:
-                case "cancel root":
-                    self.cancel(root)
-                case "cancel task" if self.tasks:
-                    self.cancel(self.tasks[action.which % len(self.tasks)])
-                case "cancel scope" if self.scopes:
-                    self.scopes[action.which % len(self.scopes)].cancel()
-                case "expire timeout" if self.timeouts:
-                    timeout = self.timeouts[action.which % len(self.timeouts)]
-                    if timeout.when() is None and not repr(timeout).startswith("<Timeout [finished]"):
-                        timeout.reschedule(loop.time())
+    def check_children(self) -> None:
+        for child in set(self.tasks):
+            own = self.requests.get(child, 0)
+            assert own <= self.counts[child] <= own + 1, "a child was asked by its call once, or not at all"
 
-    def cancel(self, task: "asyncio.Task[Any]") -> None:
-        if task.cancel():
-            self.requests[task] = self.requests.get(task, 0) + 1
-
-
-def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves_of(inner)
-    else:
-        yield error
-
-
-async def run_tree(play: Play, tree: Leaf | Node, script: list[Action]) -> BaseException | None:
-    """Run the tree; what came out of it."""
-    leak: list[str] = []
-    conductors: list[asyncio.Task[None]] = []
-
-    async def root() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        conductors.append(asyncio.create_task(play.conduct(task, script)))
-        try:
-            await play.play(tree)
-        finally:
-            play.counts[task] = task.cancelling()
-            play.over = True
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                if not play.requests.get(task):
-                    leak.append("a cancellation leaked out of the tree")
-                play.recancelled = True
-
-    task = asyncio.create_task(root())
-    for _ in range(MANY_TURNS):
-        if task.done() and conductors[0].done():
-            break
-        await asyncio.sleep(0)
-    else:
-        raise AssertionError("the tree hangs")
-    await conductors[0]
-    assert not leak, leak
-    assert play.counts[task] == play.requests.get(task, 0), "requests left, or taken back that were others'"
-    for child in set(play.tasks):
-        own = play.requests.get(child, 0)
-        assert own <= play.counts[child] <= own + 1, "a child was asked by its call once, or not at all"
-    assert len(asyncio.all_tasks()) == 1, "a task is left"
-    outcome: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-    if play.requests.get(task) and outcome is None and not play.recancelled:
-        raise AssertionError("a cancellation from outside was swallowed")
-    if isinstance(outcome, asyncio.CancelledError):
-        assert any(play.requests.values()), "nobody outside asked for it"
-    return outcome
+    def was_asked(self, root: "asyncio.Task[Any]") -> bool:
+        return any(self.requests.values())
 
 
 @examples(800)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 import pinloop
 from pinloop import BoundedSemaphore, Limiter, Semaphore, scope
 from pinloop.errors import WouldBlock
-from tests.api.combines import this_task
 from tests.api.laws import examples, law, loop_for, on_both_loops, orders
-from tests.api.support import turns
+from tests.api.support import this_task, turns
 from tests.conftest import LoopFactory, Run
 
 # -------------------------------------------------------------------- borrowing --

@@ -5,8 +5,6 @@ leaks; the requests that the blocks made are taken back.
 """
 
 import asyncio
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,27 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pinloop import Scope, fail_after, scope
+from tests.api.law_trees import (
+    GROUPS_KEEP_THE_LAWS,
+    Action,
+    Expected,
+    Leaf,
+    Performance,
+    leaves_of,
+    run_tree,
+)
 from tests.api.laws import examples, loop_for, on_both_loops, orders
-
-MANY_TURNS = 2000
-"""No tree takes that long: what is not over by then hangs."""
-
-GROUPS_KEEP_THE_LAWS = sys.version_info >= (3, 13)
-"""Before, asyncio.TaskGroup itself leaves requests behind, and swallows some."""
-
-
-class Expected(Exception):
-    """What a leaf of the tree raises."""
-
-
-@dataclass
-class Leaf:
-    """Works for some turns, then returns or fails; cancelled, it cleans up for some turns."""
-
-    turns: int
-    fails: bool = False
-    cleanup: int = 0
-    fails_late: bool = False
 
 
 @dataclass
@@ -48,15 +35,6 @@ class Block:
 
 
 Node = Leaf | Block
-
-
-@dataclass
-class Action:
-    """Something that happens to the tree from outside, some turns after the last."""
-
-    after: int
-    kind: str
-    which: int
 
 
 leaves = st.builds(
@@ -91,21 +69,15 @@ actions = st.lists(
 )
 
 
-class Play:
-    """One run of a tree."""
+class Play(Performance):
+    many_turns = 2000
 
     def __init__(self) -> None:
-        self.scopes: list[Scope] = []
-        self.timeouts: list[asyncio.Timeout] = []
-        self.tasks: list[asyncio.Task[Any]] = []
+        super().__init__()
         self.raised: list[Expected] = []
-        self.requests: dict[asyncio.Task[Any], int] = {}
-        self.counts: dict[asyncio.Task[Any], int] = {}
-        self.over = False
-        self.recancelled = False
 
     async def play(self, node: Node) -> None:
-        await (self.leaf(node) if isinstance(node, Leaf) else self.block(node))
+        await (self.work(node, self.failure) if isinstance(node, Leaf) else self.block(node))
 
     async def as_task(self, node: Node) -> None:
         try:
@@ -119,21 +91,6 @@ class Play:
         error = Expected(len(self.raised))
         self.raised.append(error)
         return error
-
-    async def leaf(self, leaf: Leaf) -> None:
-        try:
-            for _ in range(leaf.turns):
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            try:
-                for _ in range(leaf.cleanup):
-                    await asyncio.sleep(0)
-            finally:
-                if leaf.fails_late:
-                    raise self.failure() from None
-            raise
-        if leaf.fails:
-            raise self.failure()
 
     async def block(self, block: Block) -> None:
         if block.kind == "timeout":
@@ -163,83 +120,16 @@ class Play:
             return fail_after(None, limit=block.limit)
         return scope(shield=block.kind == "shield", limit=block.limit)
 
-    async def conduct(self, root: "asyncio.Task[Any]", script: list[Action]) -> None:
-        """Do to the tree what the script says, until it is over."""
-        loop = asyncio.get_running_loop()
-        for action in script:
-            for _ in range(action.after):
-                await asyncio.sleep(0)
-            if self.over:
-                return
-            match action.kind:
-                case "cancel root":
-                    self.cancel(root)
-                case "cancel task" if self.tasks:
-                    self.cancel(self.tasks[action.which % len(self.tasks)])
-                case "cancel scope" if self.scopes:
-                    self.scopes[action.which % len(self.scopes)].cancel()
-                case "expire scope" if self.scopes:
-                    self.scopes[action.which % len(self.scopes)].deadline = 0
-                case "expire timeout" if self.timeouts:
-                    timeout = self.timeouts[action.which % len(self.timeouts)]
-                    if timeout.when() is None and not repr(timeout).startswith("<Timeout [finished]"):
-                        timeout.reschedule(loop.time())
+    def check_children(self) -> None:
+        for child in self.tasks:
+            if child in self.counts:
+                own = self.requests.get(child, 0)
+                assert own <= self.counts[child] <= own + 1, (
+                    "a child was asked by its block once, or not at all"
+                )
 
-    def cancel(self, task: "asyncio.Task[Any]") -> None:
-        if task.cancel():
-            self.requests[task] = self.requests.get(task, 0) + 1
-
-
-def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves_of(inner)
-    else:
-        yield error
-
-
-async def run_tree(play: Play, tree: Node, script: list[Action]) -> BaseException | None:
-    """Run the tree; what came out of it."""
-    leak: list[str] = []
-    conductors: list[asyncio.Task[None]] = []
-
-    async def root() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        conductors.append(asyncio.create_task(play.conduct(task, script)))
-        try:
-            await play.play(tree)
-        finally:
-            play.counts[task] = task.cancelling()
-            play.over = True
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                if not play.requests.get(task):
-                    leak.append("a cancellation leaked out of the tree")
-                play.recancelled = True
-
-    task = asyncio.create_task(root())
-    for _ in range(MANY_TURNS):
-        if task.done() and conductors[0].done():
-            break
-        await asyncio.sleep(0)
-    else:
-        raise AssertionError("the tree hangs")
-    await conductors[0]
-    assert not leak, leak
-    assert play.counts[task] == play.requests.get(task, 0), "requests left, or taken back that were others'"
-    for child in play.tasks:
-        if child in play.counts:
-            own = play.requests.get(child, 0)
-            assert own <= play.counts[child] <= own + 1, "a child was asked by its block once, or not at all"
-    assert len(asyncio.all_tasks()) == 1, "a task is left"
-    outcome: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-    if play.requests.get(task) and outcome is None and not play.recancelled:
-        raise AssertionError("a cancellation from outside was swallowed")
-    if isinstance(outcome, asyncio.CancelledError):
-        assert play.requests.get(task), "nobody outside asked for it"
-    return outcome
+    def was_asked(self, root: "asyncio.Task[Any]") -> bool:
+        return self.requests.get(root, 0) > 0
 
 
 @examples(600)

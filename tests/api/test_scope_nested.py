@@ -12,9 +12,8 @@ from tests.api.scopes import (
     fail,
     forever,
     nothing_is_left,
-    this_task,
-    turns,
 )
+from tests.api.support import this_task, turns
 from tests.conftest import Run
 
 
