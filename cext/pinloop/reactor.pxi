@@ -321,22 +321,22 @@ cdef class Reactor(SlotTable):
     cdef int64_t poll_timeout(self) noexcept:
         cdef int64_t left
         cdef Timer* timer
-        cdef TimerHandle handle
-        if self.stopping or ring_count(&self.ready) or ring_count(&self.flushing):
-            return 0
-        while timers_count(&self.timers):
+        cdef PyObject* handle
+        while True:
+            if self.stopping or ring_count(&self.ready) or ring_count(&self.flushing):
+                return 0
+            if timers_count(&self.timers) == 0:
+                return -1
             timer = timers_first(&self.timers)
-            handle = <TimerHandle>timer.handle
-            if not handle.is_cancelled:
+            if not (<TimerHandle>timer.handle).is_cancelled:
                 left = timer.when - self.poller.now()
                 if 0 < left <= self.spin_ns:
                     return left             # there will be no sleep
                 return max(left, self.slack) if left > 0 else 0
-            timers_pop(&self.timers, timer)
-            handle.in_heap = False
+            handle = timers_pop(&self.timers, timer)
+            (<TimerHandle>handle).in_heap = False
             self.timers.cancelled -= 1
-            Py_DECREF(handle)
-        return -1
+            Py_DECREF(<object>handle)       # that may run a finalizer, which may schedule: look again
 
     @cython.final
     cdef int recycle(self, PyObject* entry) except -1:

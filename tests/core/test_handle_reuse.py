@@ -263,3 +263,24 @@ def test_a_handle_in_a_cycle_is_not_used_again_while_the_collector_clears_it(
     turn(loop)
     turn(loop)
     assert sorted(ran) == list(range(20))
+
+
+def test_what_the_end_of_a_cancelled_timer_schedules_is_done(loop: asyncio.AbstractEventLoop) -> None:
+    wear_in(loop)
+    slept: list[bool] = []
+
+    class Last:
+        def __del__(self) -> None:
+            loop.call_soon(loop.stop)
+
+    def schedule() -> asyncio.TimerHandle:
+        VAR.set(Last())
+        return loop.call_later(10, int)
+
+    cancelled = contextvars.copy_context().run(schedule)
+    loop.call_later(20, lambda: (slept.append(True), loop.stop()))
+    loop.call_later(3600, int)  # the one cancelled is not the last, and stays until its turn comes
+    cancelled.cancel()
+    del cancelled
+    loop.run_forever()
+    assert not slept
