@@ -210,10 +210,14 @@ def test_all_tasks_while_another_thread_makes_and_ends_them(loop: Loop) -> None:
             await asyncio.gather(*(answer() for _ in range(20)))
 
     thread = threading.Thread(target=ask)
-    thread.start()
+    interval = sys.getswitchinterval()
+    # The one that asks never waits, and in debug mode the other does for each look at a file: 5 ms each time.
+    sys.setswitchinterval(1e-5)
     try:
+        thread.start()
         loop.run_until_complete(main())
     finally:
+        sys.setswitchinterval(interval)
         stop.set()
         thread.join(10)
     assert faults == []
