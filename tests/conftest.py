@@ -7,9 +7,11 @@ PINLOOP_TEST_TASKS=asyncio runs it on pinloop's loop with asyncio's own tasks an
 """
 
 import asyncio
+import contextlib
 import functools
 import gc
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -65,6 +67,17 @@ def loop_factory() -> LoopFactory:
     if tasks := os.environ.get("PINLOOP_TEST_TASKS"):
         return functools.partial(pinloop.new_event_loop, tasks=tasks)
     return pinloop.new_event_loop
+
+
+@contextlib.contextmanager
+def short_turns(seconds: float = 1e-5) -> Iterator[None]:
+    """Threads take turns this often: in many more orders, and one that never waits starves no other."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import pinloop
-from tests.api.support import turns
+from tests.api.support import this_task, turns
 
 Combine = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -34,9 +34,7 @@ class Arms:
     ) -> Any:
         """Its name or `error` after some turns (None: never); cancelled it cleans up, and may fail `late`."""
         self.begun.append(name)
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks[name] = task
+        self.tasks[name] = this_task()
         try:
             if after is None:
                 await asyncio.Event().wait()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinloop import Scope
+from tests.api.support import this_task
 
 GROUPS_KEEP_THE_LAWS = sys.version_info >= (3, 13)
 """Before, asyncio.TaskGroup itself leaves requests behind, and swallows some."""
@@ -119,8 +120,7 @@ async def run_tree(play: Performance, tree: Any, script: list[Action]) -> BaseEx
     conductors: list[asyncio.Task[None]] = []
 
     async def root() -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = this_task()
         conductors.append(asyncio.create_task(play.conduct(task, script)))
         try:
             await play.play(tree)

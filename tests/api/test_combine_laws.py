@@ -16,16 +16,9 @@ from hypothesis import strategies as st
 import pinloop
 from pinloop import join, race, race_ok, scope, try_join
 from tests.api.combines import Arms
-from tests.api.law_trees import (
-    GROUPS_KEEP_THE_LAWS,
-    Action,
-    Expected,
-    Leaf,
-    Performance,
-    leaves_of,
-    run_tree,
-)
+from tests.api.law_trees import GROUPS_KEEP_THE_LAWS, Action, Expected, Leaf, Performance, leaves_of, run_tree
 from tests.api.laws import examples, law, loop_for, on_both_loops, orders
+from tests.api.support import this_task
 
 
 @dataclass
@@ -100,8 +93,7 @@ class Play(Performance):
         number = next(self.numbers)
         finished: list[tuple[object, BaseException | None]] = []
         self.running[number] = 0
-        host = asyncio.current_task()
-        assert host is not None
+        host = this_task()
         before = host.cancelling()
         requested = self.requests.get(host, 0)
         try:
@@ -123,8 +115,7 @@ class Play(Performance):
             assert self.running[number] == 0, "a child outlived its call"
 
     async def arm(self, tree: Leaf | Node, above: tuple[int, ...], finished: list[Any]) -> Any:
-        task = asyncio.current_task()
-        assert task is not None
+        task = this_task()
         self.tasks.append(task)
         self.running[above[-1]] += 1
         try:

@@ -12,16 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pinloop import Scope, fail_after, scope
-from tests.api.law_trees import (
-    GROUPS_KEEP_THE_LAWS,
-    Action,
-    Expected,
-    Leaf,
-    Performance,
-    leaves_of,
-    run_tree,
-)
+from tests.api.law_trees import GROUPS_KEEP_THE_LAWS, Action, Expected, Leaf, Performance, leaves_of, run_tree
 from tests.api.laws import examples, loop_for, on_both_loops, orders
+from tests.api.support import this_task
 
 
 @dataclass
@@ -83,8 +76,7 @@ class Play(Performance):
         try:
             await self.play(node)
         finally:
-            task = asyncio.current_task()
-            assert task is not None
+            task = this_task()
             self.counts[task] = task.cancelling()
 
     def failure(self) -> Expected:

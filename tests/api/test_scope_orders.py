@@ -4,6 +4,7 @@ import asyncio
 
 from pinloop import Scope, TaskStatus, fail_after, move_on_after, scope
 from tests.api.laws import law
+from tests.api.support import this_task
 
 under_many_orders = law(seeds=300)
 """Each starts from nothing, and leaves no task behind: that is looked after by `explore`."""
@@ -151,6 +152,4 @@ async def test_whoever_cancels_first_all_end_once() -> None:
     assert sorted(ended) == ["a", "b", "c", "d", "inner"]
     assert s.cancel_reason in ended
     assert s.cancelled_caught
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
+    assert this_task().cancelling() == 0

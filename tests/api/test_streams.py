@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import Recorder, tcp_pair
+from tests.api.support import Recorder, tcp_pair, this_task
 
 Run = Callable[..., Any]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -43,9 +43,7 @@ async def serving(
     tasks: list[asyncio.Task[Any]] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.append(task)
+        tasks.append(this_task())
         try:
             await handler(reader, writer)
         finally:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.api.support import this_task
 from tests.api.syncs import HAS_SHUTDOWN, OURS, Way
 
 TASKS, TURNS = 5, 20
@@ -77,9 +78,7 @@ class Program:
             try:
                 self.log.append((number, operation, name, await self.work(number, operation, name)))
             except BaseException as error:
-                me = asyncio.current_task()
-                assert me is not None
-                self.log.append((number, operation, name, told(error), me.cancelling()))
+                self.log.append((number, operation, name, told(error), this_task().cancelling()))
                 if not survives:
                     raise
         return number

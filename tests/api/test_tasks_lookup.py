@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import answer
+from tests.api.support import answer, this_task
+from tests.conftest import short_turns
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
@@ -107,9 +108,7 @@ def test_each_thread_has_its_own_current_task(loop_factory: LoopFactory) -> None
     async def main(name: str) -> None:
         await asyncio.sleep(0)
         both.wait(10)  # each of them is in its task now
-        task = asyncio.current_task()
-        assert task is not None
-        seen[name] = (task.get_name(), {each.get_name() for each in asyncio.all_tasks()})
+        seen[name] = (this_task().get_name(), {each.get_name() for each in asyncio.all_tasks()})
         both.wait(10)
 
     def work(name: str) -> None:
@@ -210,16 +209,14 @@ def test_all_tasks_while_another_thread_makes_and_ends_them(loop: Loop) -> None:
             await asyncio.gather(*(answer() for _ in range(20)))
 
     thread = threading.Thread(target=ask)
-    interval = sys.getswitchinterval()
     # The one that asks never waits, and in debug mode the other does for each look at a file: 5 ms each time.
-    sys.setswitchinterval(1e-5)
-    try:
+    with short_turns():
         thread.start()
-        loop.run_until_complete(main())
-    finally:
-        sys.setswitchinterval(interval)
-        stop.set()
-        thread.join(10)
+        try:
+            loop.run_until_complete(main())
+        finally:
+            stop.set()
+            thread.join(10)
     assert faults == []
 
 
@@ -339,9 +336,7 @@ def test_ctrl_c_cancels_the_main_task(loop_factory: LoopFactory) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            assert task is not None
-            steps.append(task.cancelling())
+            steps.append(this_task().cancelling())
             raise
 
     with asyncio.Runner(loop_factory=loop_factory) as runner, pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import gc
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 
 import pinloop
 from pinloop import _core
+from tests.conftest import short_turns
 from tests.core.support import run_until, scripted, turn
 
 
@@ -42,19 +42,17 @@ def test_every_callback_runs_once_in_its_threads_order(
         for i in range(count):
             loop.call_soon_threadsafe(arrive, thread, i)
 
-    previous = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
     senders = [threading.Thread(target=send, args=(i,)) for i in range(threads)]
-    try:
-        for sender in senders:
-            sender.start()
-        guard = loop.call_later(30, pytest.fail, "lost callbacks")
-        loop.run_forever()
-        guard.cancel()
-    finally:
-        sys.setswitchinterval(previous)
-        for sender in senders:
-            sender.join()
+    with short_turns():
+        try:
+            for sender in senders:
+                sender.start()
+            guard = loop.call_later(30, pytest.fail, "lost callbacks")
+            loop.run_forever()
+            guard.cancel()
+        finally:
+            for sender in senders:
+                sender.join()
     assert seen == [list(range(count))] * threads
 
 
@@ -263,9 +261,7 @@ def hammer(loop: pinloop.Loop, began: threading.Event, refused: threading.Event)
 
 
 def test_threads_that_call_while_the_loop_closes_are_refused_or_forgotten() -> None:
-    previous = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
+    with short_turns(1e-6):
         for _ in range(100):
             loop = pinloop.new_event_loop()
             began, refused = threading.Event(), threading.Event()
@@ -276,8 +272,6 @@ def test_threads_that_call_while_the_loop_closes_are_refused_or_forgotten() -> N
             loop.close()
             thread.join(10)
             assert refused.is_set()
-    finally:
-        sys.setswitchinterval(previous)
 
 
 def test_what_waits_in_the_inbox_of_a_closed_loop_is_released(loop: asyncio.AbstractEventLoop) -> None:
