@@ -7,7 +7,7 @@ pinloop.install()                                       # for programs that call
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._core import (
     Future,
@@ -71,6 +71,22 @@ from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
 from .streams import Stream, from_channel, stream
 
+if TYPE_CHECKING:
+    from . import workers
+    from .workers import (
+        CurrentWorker,
+        RemoteTraceback,
+        Restart,
+        Unpicklable,
+        Worker,
+        WorkerCrashed,
+        WorkerError,
+        Workers,
+        WorkersClosed,
+        WorkersFailed,
+        current_worker,
+    )
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -81,6 +97,7 @@ __all__ = [
     "ChannelError",
     "ChannelStatistics",
     "ClosedChannel",
+    "CurrentWorker",
     "EndOfChannel",
     "Event",
     "EventLoopPolicy",
@@ -97,6 +114,8 @@ __all__ = [
     "Queue",
     "QueueShutDown",
     "Receiver",
+    "RemoteTraceback",
+    "Restart",
     "Scope",
     "Semaphore",
     "SemaphoreStatistics",
@@ -111,13 +130,21 @@ __all__ = [
     "ThreadReceiver",
     "ThreadSender",
     "Timeout",
+    "Unpicklable",
     "WatchReceiver",
     "WatchSender",
+    "Worker",
+    "WorkerCrashed",
+    "WorkerError",
+    "Workers",
+    "WorkersClosed",
+    "WorkersFailed",
     "WouldBlock",
     "after",
     "broadcast",
     "channel",
     "consume_budget",
+    "current_worker",
     "fail_after",
     "fail_at",
     "from_channel",
@@ -146,9 +173,27 @@ __all__ = [
     "to_thread",
     "try_join",
     "watch",
+    "workers",
     "writable",
     "yield_now",
 ]
+
+
+_OF_WORKERS = frozenset(
+    (
+        "CurrentWorker",
+        "RemoteTraceback",
+        "Restart",
+        "Unpicklable",
+        "Worker",
+        "WorkerCrashed",
+        "WorkerError",
+        "Workers",
+        "WorkersClosed",
+        "WorkersFailed",
+        "current_worker",
+    )
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -158,6 +203,15 @@ def __getattr__(name: str) -> Any:
         from .runner import event_loop_policy_class
 
         return event_loop_policy_class()
+    # Workers bring pickle and multiprocessing along, which most programs do without.
+    if name == "workers":
+        import importlib
+
+        return importlib.import_module(".workers", __name__)
+    if name in _OF_WORKERS:
+        from . import workers
+
+        return getattr(workers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

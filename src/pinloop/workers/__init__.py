@@ -1,0 +1,22 @@
+"""One pinned event loop per core, and calls to them."""
+
+from __future__ import annotations
+
+from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersClosed, WorkersFailed
+from .pool import Worker, Workers
+from .supervise import Restart
+from .worker import CurrentWorker, current_worker
+
+__all__ = [
+    "CurrentWorker",
+    "RemoteTraceback",
+    "Restart",
+    "Unpicklable",
+    "Worker",
+    "WorkerCrashed",
+    "WorkerError",
+    "Workers",
+    "WorkersClosed",
+    "WorkersFailed",
+    "current_worker",
+]

@@ -1,0 +1,425 @@
+"""Calls: `Caller` is a worker's calls seen from the pool, `Callee` the same in the worker.
+
+A call is a CALL with a number, and its end one message with the same number: RESULT, ERROR, CANCELLED or
+EXPIRED. So a call ends exactly once: by that message, or by the end of the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import traceback
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from time import monotonic
+from types import CoroutineType, FunctionType
+from typing import Any, NoReturn
+
+from ..scopes import scope
+from . import context as contexts
+from .errors import RemoteTraceback, Unpicklable, WorkerError, WorkersClosed
+from .link import Link
+from .wire import (
+    CALL,
+    CANCEL,
+    CANCELLED,
+    DEFINE,
+    ERROR,
+    EXPIRED,
+    RESULT,
+    dumps,
+    loads,
+    protocol,
+)
+
+AnyCoroutine = Coroutine[Any, Any, Any]
+
+MOST_KNOWN = 4096  # functions that a worker is told once and knows by a number from then on
+QUICK = 0.0002  # seconds that a call may take without results of others being sent first
+BELATED = 0.25  # seconds for which a cancellation that is due here may be late
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What a function is called in messages."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    module = getattr(fn, "__module__", None)
+    return f"{module}.{name}" if module and module not in ("builtins", "__main__") else name
+
+
+class _Expired(Exception):
+    """The deadline passed in the worker before it did here."""
+
+
+class _Call:
+    __slots__ = ("aborted", "fn", "future")
+
+    def __init__(self, fn: Callable[..., Any], future: asyncio.Future[Any]) -> None:
+        self.fn = fn
+        self.future = future
+        self.aborted = False
+
+
+class Caller:
+    """The calls of one worker, in the pool."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, index: int) -> None:
+        self.lost = False
+        self.calls: dict[int, _Call] = {}
+        self._loop = loop
+        self._link = link
+        self._index = index
+        self._number = 0
+        self._known: dict[Callable[..., Any], int] = {}
+        link.handlers[RESULT] = self._on_result
+        link.handlers[ERROR] = self._on_error
+        link.handlers[CANCELLED] = self._on_cancelled
+        link.handlers[EXPIRED] = self._on_expired
+
+    # --------------------------------------------------------------- calling --
+
+    async def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Call `fn(*args)` in the worker. Cancelled, the call there is cancelled, and its end awaited."""
+        link = self._link
+        while link.congested:
+            await link.drained()
+        number = self._number = self._number + 1
+        try:
+            self._post(number, fn, args)
+        except Exception as error:
+            self._explain(fn, args, error)
+        call = self.calls[number] = _Call(fn, self._loop.create_future())
+        if self.lost:  # while it waited, or while its arguments were pickled
+            del self.calls[number]
+            raise self._error(call)
+        try:
+            return await call.future
+        except CancelledError:
+            if number in self.calls:
+                await self._cancel(number, call)
+            elif not call.future.cancelled():
+                _raise_unless_cancelled(call.future)  # it came in the same turn as the cancellation
+            raise
+        except _Expired:
+            # The same clock says so here: the cancellation is on its way to this task.
+            await asyncio.sleep(BELATED)
+            raise TimeoutError(f"the deadline passed while {name_of(fn)} was under way") from None
+
+    def _post(self, number: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        what: Any = self._known.get(fn) if type(fn) is FunctionType else fn
+        if what is None:
+            what = self._define(fn)
+        link = self._link
+        carried: Any = contexts.variables() if link.pickles else list(contextvars.copy_context().items())
+        deadline = contexts.deadline()
+        if carried is None and deadline is None:
+            link.post(CALL, number, (what, args))
+        else:
+            link.post(CALL, number, (what, args, carried, deadline))
+
+    def _define(self, fn: Callable[..., Any]) -> int | Callable[..., Any]:
+        """Tell the worker a function, once: the number by which it knows it now."""
+        if len(self._known) >= MOST_KNOWN:
+            return fn
+        number = len(self._known)
+        self._link.post(DEFINE, number, fn)
+        self._known[fn] = number
+        return number
+
+    def _explain(self, fn: Callable[..., Any], args: tuple[Any, ...], error: Exception) -> NoReturn:
+        """A call could not be pickled: say which part of it."""
+        what = "an argument"
+        for name, part in [("the function", fn), *((f"argument {i}", arg) for i, arg in enumerate(args, 1))]:
+            try:
+                dumps(part, protocol)
+            except Exception as cause:
+                what, error = name, cause
+                break
+        raise Unpicklable(
+            f"{what} of a call of {name_of(fn)} cannot be sent to worker {self._index}: {error}"
+        ) from error
+
+    async def _cancel(self, number: int, call: _Call) -> None:
+        """Cancel a call, and wait until it has ended; raises its error if it does not end by cancellation."""
+        call.aborted = False  # it is this cancellation that counts
+        while number in self.calls:
+            call.future = self._loop.create_future()
+            self._link.post(CANCEL, number)
+            try:
+                await call.future
+            except CancelledError:  # once more; or the answer that it was cancelled
+                continue
+            except _Expired:
+                return
+
+    # --------------------------------------------------------------- answers --
+
+    def _on_result(self, number: int, payload: Any) -> None:
+        call = self.calls.pop(number)
+        try:
+            result = self._link.load(payload)
+        except Exception as error:
+            self._fail(
+                call,
+                Unpicklable(
+                    f"the result of {name_of(call.fn)} came from worker {self._index},"
+                    f" but cannot be unpickled: {error}"
+                ),
+                error,
+            )
+            return
+        if not call.future.done():
+            call.future.set_result(result)
+
+    def _on_error(self, number: int, payload: Any) -> None:
+        call = self.calls.pop(number)
+        cause: BaseException | None = None
+        try:
+            error, text = self._link.load(payload)
+            if text is not None:
+                cause = RemoteTraceback(text)
+        except Exception as failure:
+            error = WorkerError(
+                f"{name_of(call.fn)} failed in worker {self._index}, and its exception"
+                f" cannot be unpickled: {failure}"
+            )
+            cause = failure
+        self._fail(call, error, cause)
+
+    def _on_cancelled(self, number: int, payload: Any) -> None:
+        call = self.calls.pop(number)
+        if call.aborted:
+            self._fail(call, WorkersClosed(f"the pool was closed while {name_of(call.fn)} was under way"))
+            return
+        arguments = self._link.load(payload)
+        self._fail(call, CancelledError(*arguments))
+
+    def _on_expired(self, number: int, _: Any) -> None:
+        self._fail(self.calls.pop(number), _Expired())
+
+    def _fail(self, call: _Call, error: BaseException, cause: BaseException | None = None) -> None:
+        if cause is not None:
+            error.__cause__ = cause
+        if not call.future.done():
+            call.future.set_exception(error)
+
+    # ------------------------------------------------------------------- end --
+
+    def abort(self) -> None:
+        """The pool is left by an error: cancel all calls, whoever made them."""
+        for number, call in self.calls.items():
+            call.aborted = True
+            self._link.post(CANCEL, number)
+
+    def lose(self, error: Callable[[str], Exception]) -> None:
+        """The worker has ended: so have its calls. `error` makes an exception from a function's name."""
+        self.lost = True
+        self._make_error = error
+        calls = list(self.calls.values())
+        self.calls.clear()
+        for call in calls:
+            self._fail(call, self._error(call))
+
+    def _error(self, call: _Call) -> Exception:
+        return self._make_error(name_of(call.fn))
+
+
+class Callee:
+    """The calls of one worker, in the worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        link: Link,
+        index: int,
+        context: contextvars.Context,
+    ) -> None:
+        self._loop = loop
+        self._link = link
+        self._index = index
+        self._context = context
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._functions: dict[int, Any] = {}
+        self._quick: set[int] = set()  # those of them that did not hold up the loop when they last ran
+        link.handlers[DEFINE] = self._on_define
+        link.handlers[CALL] = self._on_call
+        link.handlers[CANCEL] = self._on_cancel
+
+    def _on_define(self, number: int, payload: Any) -> None:
+        try:
+            self._functions[number] = self._link.load(payload)
+        except Exception as error:
+            self._functions[number] = _Unknown(error)
+
+    def _on_call(self, number: int, payload: Any) -> None:
+        try:
+            fn, args, *extras = self._link.load(payload)
+        except Exception as error:
+            self._refuse(number, "the arguments of a call", error)
+            return
+        known = -1
+        if type(fn) is int:
+            known = fn
+            fn = self._functions[fn]
+            if type(fn) is _Unknown:
+                self._refuse(number, "a function", fn.error)
+                return
+        context = self._context.copy()
+        if extras:
+            carried, deadline = extras
+            if carried is not None:
+                context.run(contexts.apply if self._link.pickles else contexts.take_over, carried)
+            if deadline is not None:
+                self._start(number, context, _until(deadline, fn, args), fn)
+                return
+        self._run(number, context, fn, args, known)
+
+    def _run(
+        self, number: int, context: contextvars.Context, fn: Callable[..., Any], args: Any, known: int
+    ) -> None:
+        if known not in self._quick:
+            self._link.flush()  # so that no result waits for the end of this call
+        began = monotonic()
+        try:
+            result = context.run(fn, *args)
+            coro = as_coroutine(result, fn)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._reply_error(number, error)
+            return
+        if known >= 0 and monotonic() - began < QUICK:
+            self._quick.add(known)
+        else:
+            self._quick.discard(known)
+        if coro is None:
+            self._reply(number, result, fn)
+        else:
+            self._start(number, context, coro, fn)
+
+    def _start(
+        self, number: int, context: contextvars.Context, coro: AnyCoroutine, fn: Callable[..., Any]
+    ) -> None:
+        task = self._loop.create_task(coro, context=context)
+        self._tasks[number] = task
+        task.add_done_callback(functools.partial(self._done, number, fn))
+
+    def _on_cancel(self, number: int, _: Any) -> None:
+        task = self._tasks.get(number)
+        if task is not None:  # else its answer is on its way
+            task.cancel()
+
+    def _done(self, number: int, fn: Callable[..., Any], task: asyncio.Task[Any]) -> None:
+        del self._tasks[number]
+        if task.cancelled():
+            self._link.post(CANCELLED, number, _cancel_arguments(task))
+            return
+        error = task.exception()
+        if error is None:
+            self._reply(number, task.result(), fn)
+        elif isinstance(error, _Expired):
+            self._link.post(EXPIRED, number)
+        elif not isinstance(error, (SystemExit, KeyboardInterrupt)):  # these end the worker
+            self._reply_error(number, error)
+
+    # --------------------------------------------------------------- answers --
+
+    def _reply(self, number: int, result: Any, fn: Any) -> None:
+        try:
+            self._link.post(RESULT, number, result)
+        except Exception as error:
+            self._reply_error(
+                number,
+                Unpicklable(
+                    f"the result of {name_of(fn)} cannot be sent by worker {self._index}:"
+                    f" {type(result).__qualname__} object: {error}"
+                ),
+            )
+
+    def _reply_error(self, number: int, error: BaseException) -> None:
+        if isinstance(error, StopIteration):  # no future takes one
+            wrapped = RuntimeError("the function raised StopIteration")
+            wrapped.__cause__ = error
+            error = wrapped
+        if not self._link.pickles:
+            self._link.post(ERROR, number, (error, None))
+            return
+        text = "".join(traceback.format_exception(error))
+        try:
+            loads(dumps(error, protocol))  # many can be pickled, but not unpickled
+        except Exception as cause:
+            error = Unpicklable(
+                f"an exception cannot be sent by worker {self._index}: {type(error).__qualname__}: {error}"
+                f" (it cannot be pickled and unpickled: {cause})"
+            )
+        self._link.post(ERROR, number, (error, text))
+
+    def _refuse(self, number: int, what: str, error: Exception) -> None:
+        refusal = Unpicklable(f"{what} came to worker {self._index}, but cannot be unpickled: {error}")
+        refusal.__cause__ = error
+        self._reply_error(number, refusal)
+
+    # ------------------------------------------------------------------- end --
+
+    async def cancel_all(self) -> None:
+        """Cancel what runs, and wait for it."""
+        while self._tasks:
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def _raise_unless_cancelled(future: asyncio.Future[Any]) -> None:
+    error = future.exception()
+    if error is not None and not isinstance(error, (CancelledError, _Expired)):
+        raise error
+
+
+class _Unknown:
+    """A function that could not be unpickled here."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _cancel_arguments(task: asyncio.Task[Any]) -> tuple[str, ...]:
+    try:
+        task.result()
+    except CancelledError as error:
+        return tuple(map(str, error.args))
+    return ()
+
+
+def as_coroutine(result: Any, fn: Callable[..., Any]) -> AnyCoroutine | None:
+    """What a function returned as something for a task; None if it is the result of a plain function."""
+    if type(result) is CoroutineType or isinstance(result, Coroutine):
+        return result
+    if isinstance(result, AsyncGenerator):
+        raise TypeError(
+            f"{name_of(fn)} is an asynchronous generator function: a worker calls coroutine functions and"
+            " plain functions; have it send what it yields into a channel"
+        )
+    if isinstance(result, Awaitable) or inspect.isawaitable(result):
+        return _awaited(result)
+    return None
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+async def _until(deadline: float, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call a function in a scope that has the deadline of the caller's."""
+    async with scope(deadline=deadline) as limits:
+        result = fn(*args)
+        coro = as_coroutine(result, fn)
+        return result if coro is None else await coro
+    if limits.cancelled_caught:
+        raise _Expired
+    raise AssertionError("a scope ends by its result, an error or its cancellation")

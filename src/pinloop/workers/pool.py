@@ -1,0 +1,419 @@
+"""Workers: one pinned loop per core, and calls to them.
+
+async with Workers() as pool:
+    answer = await pool.run(fn, *args)      # in the worker that has least to do
+    answer = await pool[0].run(fn, *args)   # in this one
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar, overload
+
+from ..scopes import scope
+from .calls import Caller, name_of
+from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
+from .placement import place
+from .process import ProcessBackend
+from .supervise import Backend, Restart, Restarts, Rules, Slot
+from .worker import Hooks
+
+T = TypeVar("T")
+Function = Callable[..., Any]
+
+NEW, STARTING, OPEN, CLOSING, CLOSED = range(5)
+STATES = ("not entered", "starting", "open", "being left", "closed")
+
+
+class Workers:
+    """Workers, each an event loop on a core of its own, that run functions for this one.
+
+    async with Workers() as pool:
+        answer = await pool.run(fn, *args)
+
+    It is entered once all workers are ready. Left by its end, it waits for the calls under way; left by an
+    exception or a cancellation, it cancels them. Then the workers end, and nothing is left of them.
+
+    `n` is how many (None: one for each CPU that this process may use, within its cgroup's quota). `backend`
+    says what they are: "process", the default, or "thread", the default where Python has no GIL. `placement`
+    says where they run: "spread" (apart from each other), "pack" (close together), a list with a CPU number
+    or a set of them for each worker, or None: anywhere. On macOS no thread can be kept on a CPU, and
+    placement is ignored.
+
+    `setup()` is called in each worker before its first call, also in one that is restarted, and `teardown()`
+    before it ends: coroutine functions, or plain ones. What `setup` returns is `current_worker().state`
+    there, and context variables that it sets are seen by each call.
+
+    A worker that ends, however that comes, fails its calls with `WorkerCrashed` and is restarted; more often
+    than `restart` allows, and the pool fails: its block is cancelled, and WorkersFailed raised. With
+    `heartbeat` a worker is killed whose loop does not answer for so many seconds, so no call may block its
+    loop for longer. With `memory_limit` one is killed that is found to use more bytes.
+
+    `grace` is how many seconds a worker has to end, or to end its calls, before it is killed;
+    `start_timeout`, how many it has to start. `spin_us` is `new_event_loop`'s.
+
+    Raises ValueError for numbers out of range, for more workers than CPUs, and for a CPU that is not allowed.
+    """
+
+    def __init__(
+        self,
+        n: int | None = None,
+        backend: str | None = None,
+        placement: str | Iterable[Any] | None = "spread",
+        restart: Restart | None = None,
+        *,
+        setup: Function | None = None,
+        teardown: Function | None = None,
+        heartbeat: float | None = None,
+        memory_limit: int | None = None,
+        grace: float = 5.0,
+        start_timeout: float = 60.0,
+        spin_us: float = 0,
+    ) -> None:
+        for name, value in (("heartbeat", heartbeat), ("memory_limit", memory_limit)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be more than 0, not {value!r}")
+        for name, seconds, least in (("grace", grace, 0.0), ("start_timeout", start_timeout, 0.0)):
+            if not seconds >= least:
+                raise ValueError(f"{name} must be 0 seconds or more, not {seconds!r}")
+        self._places = place(n, placement)
+        self._backend = _backend(backend, spin_us)
+        self._rules = Rules(Hooks(setup, teardown), start_timeout, grace, heartbeat, memory_limit)
+        self._restarts = Restarts(restart or Restart())
+        self._state = NEW
+        self._slots: list[Slot] = []
+        self._workers: list[Worker] = []
+        self._scope = scope()
+        self._failure: WorkersFailed | None = None
+        self._active = 0
+        self._submitted: set[asyncio.Task[Any]] = set()
+        self._waiters: list[asyncio.Future[None]] = []  # for a worker to be up, or for the last call to end
+        self._next = 0
+
+    def __repr__(self) -> str:
+        return f"<Workers {STATES[self._state]} n={len(self._places)} backend={self._backend.name}>"
+
+    # ------------------------------------------------------- entering and leaving --
+
+    async def __aenter__(self) -> Self:
+        if self._state != NEW:
+            raise RuntimeError(f"{self!r} has been entered already: a pool is entered once")
+        self._state = STARTING
+        self._loop = asyncio.get_running_loop()
+        await self._scope.__aenter__()
+        self._slots = [
+            Slot(index, cpus, self._backend, self._rules, self._restarts, self._wake)
+            for index, cpus in enumerate(self._places)
+        ]
+        try:
+            await self._start()
+        except BaseException:
+            self._state = CLOSED
+            await self._scope.__aexit__(*sys.exc_info())
+            raise
+        for slot in self._slots:
+            slot.task.add_done_callback(self._slot_ended)
+        self._workers = [Worker(self, slot) for slot in self._slots]
+        self._state = OPEN
+        return self
+
+    async def _start(self) -> None:
+        """Wait until all workers are up. Where one cannot be started, none is left."""
+        tasks = [slot.task for slot in self._slots]
+        try:
+            while not all(slot.caller for slot in self._slots):
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await self._changed(tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await self._uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
+            raise
+
+    async def _changed(self, tasks: Iterable[asyncio.Future[Any]] = ()) -> None:
+        """Wait until a worker is up or down, or the last call has ended, or one of the tasks."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _slot_ended(self, task: asyncio.Task[None]) -> None:
+        """A worker will not be started again."""
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._failure is not None:
+            return
+        if not isinstance(error, WorkersFailed):
+            failure = WorkersFailed(f"a worker could not be supervised: {error!r}")
+            failure.__cause__ = error
+            error = failure
+        self._failure = error
+        self._wake()
+        if self._state == OPEN:
+            self._scope.cancel("the pool of workers failed")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if self._state != OPEN:
+            raise RuntimeError(f"{self!r} cannot be left")
+        self._state = CLOSING
+        interrupted: BaseException | None = None
+        try:
+            while exc is None and self._failure is None and (self._active or self._submitted):
+                await self._changed()
+        except asyncio.CancelledError as error:
+            interrupted = error
+        hurried = exc is not None or interrupted is not None or self._failure is not None
+        cancelled = await self._uninterrupted(self._loop.create_task(self._shut(hurried)))
+        self._state = CLOSED
+        end = cancelled or interrupted or exc
+        swallowed = await self._scope.__aexit__(
+            type(end) if end else None, end, None if end is None else end.__traceback__
+        )
+        problems = [problem for slot in self._slots for problem in slot.problems]
+        return self._conclude(exc, None if swallowed else end, problems)
+
+    def _conclude(self, exc: BaseException | None, end: BaseException | None, problems: list[Any]) -> bool:
+        """Raise what is to be raised, and report the rest."""
+        if self._failure is not None and not isinstance(end, asyncio.CancelledError):
+            problems.insert(0, self._failure)
+            if end is None or len(problems) == 1:
+                end = problems.pop(0)
+        if end is None and problems:
+            if len(problems) == 1:
+                raise problems[0]
+            raise BaseExceptionGroup("workers did not end well", problems)
+        for problem in problems:
+            self._loop.call_exception_handler(
+                {"message": "a worker did not end well", "exception": problem, "pool": self}
+            )
+        if end is not None and end is not exc:
+            raise end
+        return end is None and exc is not None
+
+    async def _uninterrupted(self, ending: asyncio.Future[Any]) -> BaseException | None:
+        """Wait for the workers to end; when cancelled, kill them and wait on."""
+        cancelled: BaseException | None = None
+        while not ending.done():
+            try:
+                await asyncio.wait([ending])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                for slot in self._slots:
+                    slot.kill()
+        ending.result()
+        return cancelled
+
+    async def _shut(self, hurried: bool) -> None:
+        """End the calls, then the workers."""
+        if hurried:
+            for task in self._submitted:
+                task.cancel()
+            for slot in self._slots:
+                if slot.caller is not None:
+                    slot.caller.abort()
+            await self._wait_idle(self._rules.grace)
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
+        self._wake()
+        await self._wait_idle(None)
+
+    async def _wait_idle(self, patience: float | None) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                while self._active or self._submitted:
+                    await self._changed()
+        except TimeoutError:
+            for slot in self._slots:
+                if slot.caller is not None and slot.caller.calls:
+                    slot.kill("did not end its calls in time and was killed")
+
+    # --------------------------------------------------------------- calling --
+
+    @overload
+    async def run(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, idempotent: bool = False
+    ) -> T: ...
+    @overload
+    async def run(self, fn: Callable[..., T], *args: Any, idempotent: bool = False) -> T: ...
+    async def run(self, fn: Function, *args: Any, idempotent: bool = False) -> Any:
+        """Call `fn(*args)` in the worker that has the fewest calls, and return its result.
+
+        `fn` is a coroutine function, which runs beside the worker's other calls, or a plain function, which
+        holds them up while it runs. It is sent by its name, so it must be one that can be imported, or of the
+        main module; arguments and result are pickled. Context variables that a module holds go with it, as
+        far as they can be pickled, and so does the deadline of the scopes around the call.
+
+        What it raises is raised here, with the traceback of the worker as its cause. Cancelled, this cancels
+        the call in the worker, waits for it to end, and raises CancelledError, or what the call raised.
+
+        Raises WorkerCrashed if the worker ends meanwhile; `idempotent` calls are then made again, as often as
+        `restart` allows restarts. Raises Unpicklable for what cannot be pickled, WorkersClosed when the pool
+        is not open, WorkersFailed when it has failed.
+        """
+        self._check_open()
+        return await self._call(None, fn, args, idempotent)
+
+    def submit(self, fn: Function, *args: Any, idempotent: bool = False) -> asyncio.Task[Any]:
+        """Begin `run(fn, *args)` and go on; its task. To cancel the task cancels the call.
+
+        The pool waits for it when it is left, and cancels it if that is by an exception. Its errors are the
+        task's own. Raises WorkersClosed when the pool is not open.
+        """
+        return self._submit(None, fn, args, idempotent)
+
+    def _check_open(self) -> None:
+        if self._state != OPEN or self._failure is not None:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        if self._failure is not None:
+            raise WorkersFailed(str(self._failure)) from self._failure
+        raise WorkersClosed(f"{self!r} takes no calls")
+
+    def _submit(
+        self, slot: Slot | None, fn: Function, args: tuple[Any, ...], idempotent: bool
+    ) -> asyncio.Task[Any]:
+        self._check_open()
+        task = self._loop.create_task(self._call(slot, fn, args, idempotent), name=name_of(fn))
+        self._submitted.add(task)
+        task.add_done_callback(self._submitted_done)
+        return task
+
+    def _submitted_done(self, task: asyncio.Task[Any]) -> None:
+        self._submitted.discard(task)
+        if self._state == CLOSING and not self._submitted:
+            self._wake()
+
+    async def _call(self, only: Slot | None, fn: Function, args: tuple[Any, ...], idempotent: bool) -> Any:
+        tries = self._restarts.limit.max if idempotent else 0
+        self._active += 1
+        try:
+            while True:
+                slot = only or self._least_loaded()
+                caller = slot.caller or await self._up(only)
+                try:
+                    return await caller.call(fn, args)
+                except WorkerCrashed:
+                    if not caller.lost or tries <= 0:
+                        raise
+                    tries -= 1
+        finally:
+            self._active -= 1
+            if self._active == 0 and self._state == CLOSING:
+                self._wake()
+
+    def _least_loaded(self) -> Slot:
+        slots = self._slots
+        count = len(slots)
+        first = self._next = (self._next + 1) % count
+        best = slots[first]
+        least = len(best.caller.calls) if best.caller is not None else sys.maxsize
+        for i in range(first + 1 - count, first):
+            if least == 0:
+                break
+            caller = slots[i].caller
+            if caller is not None and len(caller.calls) < least:
+                best, least = slots[i], len(caller.calls)
+        return best
+
+    async def _up(self, only: Slot | None) -> Caller:
+        """Wait for a worker that is being restarted: this one, or any."""
+        while True:
+            if self._failure is not None or self._state == CLOSED:
+                self._refuse()
+            for slot in (only,) if only else self._slots:
+                if slot.caller is not None:
+                    return slot.caller
+            if all(slot.task.done() for slot in self._slots):
+                self._refuse()
+            await self._changed()
+
+    # ------------------------------------------------------------ the workers --
+
+    def __getitem__(self, index: int) -> Worker:
+        """The worker of this index, from 0. Raises IndexError, and TypeError for what is no index."""
+        try:
+            return self._workers[operator.index(index)]
+        except IndexError:
+            if self._state in (NEW, STARTING):
+                self._check_open()
+            raise IndexError(f"there is no worker {index}: the pool has {len(self._places)}") from None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers)
+
+
+class Worker:
+    """One worker of a pool, whatever process or thread it is at the time. Made by `pool[i]`."""
+
+    __slots__ = ("_pool", "_slot")
+
+    def __init__(self, pool: Workers, slot: Slot) -> None:
+        self._pool = pool
+        self._slot = slot
+
+    def __repr__(self) -> str:
+        state = f"pid={self.pid}" if self._slot.life is not None else "down"
+        return f"<Worker {self.index} {state} calls={self.calls} restarts={self.restarts}>"
+
+    @property
+    def index(self) -> int:
+        """Its place in the pool."""
+        return self._slot.index
+
+    @property
+    def pid(self) -> int | None:
+        """The process that it is; None while it is being restarted."""
+        return None if self._slot.life is None else self._slot.life.pid
+
+    @property
+    def cpus(self) -> tuple[int, ...] | None:
+        """The CPUs that it is pinned to; None if it is not."""
+        return self._slot.cpus
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way there."""
+        return 0 if self._slot.caller is None else len(self._slot.caller.calls)
+
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted."""
+        return self._slot.restarted
+
+    @overload
+    async def run(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, idempotent: bool = False
+    ) -> T: ...
+    @overload
+    async def run(self, fn: Callable[..., T], *args: Any, idempotent: bool = False) -> T: ...
+    async def run(self, fn: Function, *args: Any, idempotent: bool = False) -> Any:
+        """As the pool's `run`, in this worker. While it is being restarted this waits."""
+        self._pool._check_open()
+        return await self._pool._call(self._slot, fn, args, idempotent)
+
+    def submit(self, fn: Function, *args: Any, idempotent: bool = False) -> asyncio.Task[Any]:
+        """As the pool's `submit`, in this worker."""
+        return self._pool._submit(self._slot, fn, args, idempotent)
+
+
+def _backend(name: str | None, spin_us: float) -> Backend:
+    if name is None:
+        name = "process"
+    if name == "process":
+        return ProcessBackend(spin_us)
+    raise ValueError(f"backend must be 'process' or 'thread', not {name!r}")

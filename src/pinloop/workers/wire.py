@@ -1,0 +1,255 @@
+"""What goes over a link as bytes: frames, and what is pickled in them.
+
+A frame is a header, the sizes of the out-of-band buffers, the pickle and the small buffers. What is large, be
+it a buffer or the pickle itself, is in shared memory that has no name: a memfd (elsewhere a shm object that
+is unlinked at once), whose descriptor goes over a second socket. The kernel takes it back with the last
+process that holds it, however that ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import secrets
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+HEADER = struct.Struct("=QQHBB")
+"""Bytes that follow, number (of a call, a channel ...), how many out-of-band buffers, kind, flags."""
+
+# The kinds of messages. To a worker:
+START, DEFINE, CALL, CANCEL, PING, STOP = range(1, 7)
+# From a worker:
+READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, PONG, ENDED = range(11, 19)
+# Both ways, of channels:
+ITEM, CREDIT, SENDERS_GONE, RECEIVERS_GONE, TAKEN_BACK = range(21, 26)
+
+SHARED_PICKLE = 1
+"""Flag: the pickle is the first thing in the shared memory."""
+SHARED = 2
+"""Flag: there is shared memory, and its descriptor is on the side socket."""
+SHARE = 128 * 1024
+"""Bytes from which on shared memory is cheaper than two copies through a socket."""
+
+ALIGNMENT = 64
+MOST_BUFFERS = 0xFFFF
+
+Buffer = bytes | bytearray | memoryview
+Payload = tuple[Buffer, list[Buffer] | None]
+"""A pickle as it came, and its buffers. It counts until the handler of its frame returns."""
+
+SIZE = struct.Struct("=Q")
+
+protocol = 5
+dumps = pickle.dumps
+loads = pickle.loads
+
+
+def anonymous_file(size: int) -> int:
+    """The descriptor of a file in memory that has no name, `size` bytes long."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("pinloop", os.MFD_CLOEXEC)
+    else:  # macOS, BSD
+        import _posixshmem  # type: ignore[import-not-found]  # of multiprocessing, where there is no memfd
+
+        name = f"/pinloop-{secrets.token_hex(8)}"
+        fd = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+        _posixshmem.shm_unlink(name)
+    try:
+        if size:
+            os.ftruncate(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+class Side:
+    """The second socket of a link: descriptors, each on its way before the frame that tells of it."""
+
+    __slots__ = ("sock",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+
+    def send(self, fds: Sequence[int]) -> bool:
+        """Send descriptors; whether there was room."""
+        try:
+            socket.send_fds(self.sock, [b"\0"], fds)
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
+
+    def receive(self, most: int) -> list[int]:
+        """The descriptors that belong to a frame that has come."""
+        _, fds, _, _ = socket.recv_fds(self.sock, 1, most)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return fds
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def encode(kind: int, number: int, obj: Any, side: Side | None) -> list[Buffer]:
+    """A frame, in pieces. Raises what pickling raises.
+
+    All of it is taken now: what happens to `obj` afterwards does not change it.
+    """
+    found: list[pickle.PickleBuffer] = []
+    data = dumps(obj, protocol, buffer_callback=found.append)
+    if not found and len(data) < SHARE:
+        return [HEADER.pack(len(data), number, 0, kind, 0), data]
+    return _encode_large(kind, number, data, [buffer.raw() for buffer in found], side)
+
+
+def _encode_large(
+    kind: int, number: int, data: bytes, raws: list[memoryview], side: Side | None
+) -> list[Buffer]:
+    if len(raws) > MOST_BUFFERS:
+        raise ValueError(f"more than {MOST_BUFFERS} out-of-band buffers in one object")
+    flags = 0
+    big = [raw for raw in raws if raw.nbytes >= SHARE]
+    if side is not None and (big or len(data) >= SHARE):
+        shares_data = len(data) >= SHARE
+        if _share(([memoryview(data)] if shares_data else []) + big, side):
+            flags = SHARED | (SHARED_PICKLE if shares_data else 0)
+    sizes: list[int] = []
+    inline: list[Buffer] = []
+    for raw in raws:
+        shared = bool(flags) and raw.nbytes >= SHARE
+        sizes.append(raw.nbytes << 2 | raw.readonly << 1 | shared)
+        if not shared:
+            inline.append(bytes(raw))
+    body: Buffer = SIZE.pack(len(data)) if flags & SHARED_PICKLE else data
+    table = struct.pack(f"={len(sizes)}Q", *sizes)
+    length = len(table) + len(body) + sum(map(len, inline))
+    return [HEADER.pack(length, number, len(sizes), kind, flags) + table, body, *inline]
+
+
+def _share(parts: list[memoryview], side: Side) -> bool:
+    """Put `parts` into shared memory and send its descriptor; False if that cannot be done now."""
+    total = sum(_aligned(part.nbytes) for part in parts)
+    try:
+        fd = anonymous_file(total)
+    except OSError:  # out of descriptors, or of memory of this kind: it goes through the socket
+        return False
+    try:
+        with mmap.mmap(fd, total) as area:
+            at = 0
+            for part in parts:
+                area[at : at + part.nbytes] = part
+                at += _aligned(part.nbytes)
+        return side.send([fd])
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _aligned(size: int) -> int:
+    return size + -size % ALIGNMENT
+
+
+def split(body: memoryview, count: int, flags: int, side: Side | None) -> Payload:
+    """The payload of a frame with buffers or shared memory, from what follows its header."""
+    table = count * SIZE.size
+    sizes = struct.unpack_from(f"={count}Q", body)
+    rest = sum(size >> 2 for size in sizes if not size & 1)
+    data: Buffer = body[table : len(body) - rest]
+    shared: memoryview | None = None
+    at_shared = 0
+    if flags & SHARED:
+        assert side is not None
+        (fd,) = side.receive(1)
+        try:
+            shared = memoryview(mmap.mmap(fd, 0))
+        finally:
+            os.close(fd)
+        if flags & SHARED_PICKLE:
+            (length,) = SIZE.unpack(data)
+            data = shared[:length]
+            at_shared = _aligned(length)
+    at = len(body) - rest
+    buffers: list[Buffer] = []
+    for size in sizes:
+        length = size >> 2
+        piece: Buffer
+        if size & 1:
+            assert shared is not None
+            piece = shared[at_shared : at_shared + length]
+            at_shared += _aligned(length)
+        else:
+            piece = bytearray(body[at : at + length])
+            at += length
+        buffers.append(memoryview(piece).toreadonly() if size & 2 else piece)
+    return data, buffers
+
+
+class Inflow:
+    """What has been read of a stream of frames."""
+
+    __slots__ = ("_end", "_handle", "_large", "_side", "_start", "_view")
+
+    ROOM = 256 * 1024
+
+    def __init__(self, side: Side | None, handle: Callable[[int, int, Payload], None]) -> None:
+        self._view = memoryview(bytearray(self.ROOM))
+        self._start = self._end = 0
+        self._side = side
+        self._handle = handle
+        self._large: memoryview | None = None  # a frame that does not fit, so far as it has come
+
+    def room(self) -> memoryview:
+        """Where to read to."""
+        if self._large is not None:
+            return self._large[self._end :]
+        return self._view[self._end :]
+
+    def fed(self, count: int) -> None:
+        """So many bytes were read there: handle the frames that are complete."""
+        self._end += count
+        if self._large is not None:
+            if self._end == len(self._large):
+                frame, self._large = self._large, None
+                self._start = self._end = 0
+                self._deliver(frame, *HEADER.unpack_from(frame))
+            return
+        start, end, view = self._start, self._end, self._view
+        while end - start >= HEADER.size:
+            length, number, count, kind, flags = HEADER.unpack_from(view, start)
+            stop = start + HEADER.size + length
+            if stop > end:
+                if HEADER.size + length > len(view):
+                    large = memoryview(bytearray(HEADER.size + length))
+                    large[: end - start] = view[start:end]
+                    self._large, self._end = large, end - start
+                    return
+                break
+            if count or flags:
+                self._deliver(view[start:stop], length, number, count, kind, flags)
+            else:
+                self._handle(kind, number, (view[start + HEADER.size : stop], None))
+            start = stop
+        if start == end:
+            start = end = 0
+        elif start:
+            view[: end - start] = bytes(view[start:end])
+            start, end = 0, end - start
+        self._start, self._end = start, end
+
+    def _deliver(
+        self, frame: memoryview, length: int, number: int, count: int, kind: int, flags: int
+    ) -> None:
+        body = frame[HEADER.size :]
+        payload: Any = (body, None)
+        if count or flags:
+            try:
+                payload = split(body, count, flags, self._side)
+            except Exception as error:  # out of descriptors or memory: it costs this one message
+                payload = (error, None)
+        self._handle(kind, number, payload)

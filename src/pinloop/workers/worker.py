@@ -1,0 +1,120 @@
+"""What runs in a worker, whatever it is made of: it serves the calls that come over the link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .calls import Callee, as_coroutine
+from .errors import Unpicklable
+from .link import Link
+from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP, dumps, loads, protocol
+
+_this: contextvars.ContextVar[CurrentWorker | None] = contextvars.ContextVar("pinloop_worker", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentWorker:
+    """The worker in which the code runs that asks."""
+
+    index: int
+    """Its index in the pool."""
+    cpus: tuple[int, ...] | None
+    """The CPUs that it was pinned to; None if it was not."""
+    backend: str
+    """What it is: "process" or "thread"."""
+    state: Any = None
+    """What the pool's `setup` returned here."""
+
+
+def current_worker() -> CurrentWorker | None:
+    """The worker of a pool in which this code runs; None if it runs in none."""
+    return _this.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a pool is told to do in each worker besides calls."""
+
+    setup: Callable[..., Any] | None = None
+    teardown: Callable[..., Any] | None = None
+
+
+async def work(link: Link, worker: CurrentWorker, failure: BaseException | None = None) -> None:
+    """Serve calls until told to stop, or until the link is lost; `failure` is why it cannot be done."""
+    loop = asyncio.get_running_loop()
+    started: asyncio.Future[Hooks] = loop.create_future()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def on_start(_: int, payload: Any) -> None:
+        try:
+            started.set_result(link.load(payload))
+        except Exception as error:
+            problem = Unpicklable(f"setup or teardown cannot be unpickled in a worker: {error}")
+            problem.__cause__ = error
+            started.set_exception(problem)
+
+    def on_stop(*_: Any) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def on_lost() -> None:
+        on_stop()
+        started.cancel()
+
+    def on_ping(number: int, _: Any) -> None:
+        link.post(PONG, number)
+
+    link.on_lost = on_lost
+    link.handlers |= {START: on_start, STOP: on_stop, PING: on_ping}
+    try:
+        hooks = await started
+        if failure is not None:
+            raise failure
+        context = contextvars.copy_context()
+        state = await _run_hook(hooks.setup, context)
+    except asyncio.CancelledError:
+        return
+    except Exception as error:
+        link.post(FAILED, 0, portable(error))
+        await link.sent()
+        return
+    context.run(_this.set, CurrentWorker(worker.index, worker.cpus, worker.backend, state))
+    callee = Callee(loop, link, worker.index, context)
+    link.post(READY, 0)
+    await ended
+    await callee.cancel_all()
+    problem: Any = None
+    try:
+        await _run_hook(hooks.teardown, context)
+    except Exception as error:
+        problem = portable(error)
+    link.post(ENDED, 0, problem)
+    await link.sent()
+
+
+async def _run_hook(hook: Callable[..., Any] | None, context: contextvars.Context) -> Any:
+    """Run one in the context whose variables all calls see."""
+    if hook is None:
+        return None
+    result = context.run(hook)
+    coro = as_coroutine(result, hook)
+    if coro is None:
+        return result
+    return await asyncio.get_running_loop().create_task(coro, context=context)
+
+
+def portable(error: BaseException) -> tuple[BaseException, str]:
+    """An exception that can be pickled, and its traceback as text."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        loads(dumps(error, protocol))
+    except Exception as cause:
+        error = Unpicklable(
+            f"{type(error).__qualname__}: {error} (it cannot be pickled and unpickled: {cause})"
+        )
+    return error, text

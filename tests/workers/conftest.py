@@ -1,0 +1,100 @@
+"""Pools for tests, and a check that nothing is left of them."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinloop.workers import Workers
+
+
+def children() -> set[int]:
+    """The processes that this one has, zombies included."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return set(map(int, file.read().split()))
+    except OSError:
+        return set()
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Fails the test if it ends with a child process that it did not begin with."""
+    before = children()
+    yield
+    assert children() <= before
+
+
+@pytest.fixture(scope="module")
+def shared(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[tuple[asyncio.Runner, Workers]]:
+    """A pool of two for tests that leave it as they found it."""
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        loop = runner.get_loop()
+        opened: asyncio.Future[Workers] = loop.create_future()
+        over = asyncio.Event()
+
+        async def host() -> None:
+            async with Workers(2, "process", placement=None) as pool:
+                opened.set_result(pool)
+                await over.wait()
+
+        async def begin() -> Workers:
+            await asyncio.wait([opened, task], return_when=asyncio.FIRST_COMPLETED)
+            return opened.result() if opened.done() else task.result()  # type: ignore[return-value]
+
+        async def end() -> None:
+            over.set()
+            await task
+
+        task = loop.create_task(host())
+        yield runner, runner.run(begin())
+        runner.run(end())
+
+
+Use = Callable[[Callable[[Workers], Awaitable[Any]]], Any]
+
+
+@pytest.fixture
+def use(shared: tuple[asyncio.Runner, Workers]) -> Use:
+    """Runs a coroutine function with the shared pool; no call may be left, and no worker be restarted."""
+    runner, pool = shared
+
+    def use(test: Callable[[Workers], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            errors: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+            pids = [worker.pid for worker in pool]
+            result = await test(pool)
+            assert not errors
+            assert [worker.calls for worker in pool] == [0, 0]
+            assert [worker.pid for worker in pool] == pids
+            return result
+
+        return runner.run(main())
+
+    return use
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> tuple[str, Callable[[str], Awaitable[None]]]:
+    """A file in which jobs report, and a function that waits until a word is in it."""
+    path = tmp_path / "told"
+
+    async def wait_for(word: str) -> None:
+        async with asyncio.timeout(20):
+            while not (path.exists() and word in path.read_text()):
+                await asyncio.sleep(0.001)
+
+    return str(path), wait_for
+
+
+@contextlib.asynccontextmanager
+async def pool_of(n: int = 1, **options: Any) -> AsyncIterator[Workers]:
+    """A pool of its own, anywhere."""
+    options.setdefault("placement", None)
+    async with Workers(n, options.pop("backend", "process"), **options) as pool:
+        yield pool

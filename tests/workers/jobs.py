@@ -1,0 +1,214 @@
+"""What the tests have workers do. Workers import it by its name."""
+
+import asyncio
+import contextvars
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+import pinloop
+
+colour: contextvars.ContextVar[Any] = contextvars.ContextVar("colour", default="none")
+
+
+async def add(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+async def echo(value: Any) -> Any:
+    return value
+
+
+def plain(value: Any) -> tuple[Any, int]:
+    return value, os.getpid()
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+async def fail(message: str) -> NoReturn:
+    raise LookupError(message)
+
+
+def fail_plainly(message: str) -> NoReturn:
+    raise LookupError(message)
+
+
+class Picky(Exception):
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("picky")
+        self.args = ("picky",)
+
+
+class Holder(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.Lock())
+
+
+async def raise_picky() -> NoReturn:
+    raise Picky(1, 2)
+
+
+async def raise_holder() -> NoReturn:
+    raise Holder
+
+
+async def raise_group() -> NoReturn:
+    raise ExceptionGroup("two", [ValueError("one"), KeyError("two")])
+
+
+async def raise_base() -> NoReturn:
+    raise BaseExceptionGroup("one", [asyncio.CancelledError("inside")])
+
+
+def raise_stop() -> NoReturn:
+    raise StopIteration(3)
+
+
+async def exit_softly(code: int) -> NoReturn:
+    sys.exit(code)
+
+
+def exit_hard(code: int) -> NoReturn:
+    os._exit(code)
+
+
+async def cancel_itself(message: str) -> None:
+    raise asyncio.CancelledError(message)
+
+
+async def unpicklable() -> Any:
+    return threading.Lock()
+
+
+class Explosive:
+    """Cannot be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return explode, ()
+
+
+def explode() -> NoReturn:
+    raise ValueError("it went off")
+
+
+async def explosive() -> Explosive:
+    return Explosive()
+
+
+async def generate() -> Any:
+    yield 1
+
+
+class Waits:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self) -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return "awaited"
+
+
+def wait() -> Waits:
+    return Waits()
+
+
+async def touch_and_wait(path: str) -> None:
+    """Say that it runs, then wait for its cancellation, and say that it came."""
+    report(path, "running")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        report(path, "cancelled")
+
+
+async def slow_to_go(path: str) -> None:
+    report(path, "running")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        report(path, "gone")
+        raise
+
+
+async def will_not_go(path: str) -> str:
+    report(path, "running")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        pass
+    return "stayed"
+
+
+async def fails_to_go(path: str) -> None:
+    report(path, "running")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise LookupError("while it was cancelled")
+
+
+def report(path: str, what: str) -> None:
+    with open(path, "a") as file:
+        file.write(what + "\n")
+
+
+async def block(path: str) -> None:
+    """Block the loop for ever."""
+    report(path, "running")
+    threading.Event().wait()
+
+
+async def run_until_killed(path: str) -> None:
+    report(path, "running")
+    await asyncio.Event().wait()
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def kill_yourself(number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
+
+
+def affinity() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def name_of_loop() -> str:
+    return type(asyncio.get_running_loop()).__module__
+
+
+def worker() -> Any:
+    return pinloop.workers.current_worker()
+
+
+def get_colour() -> Any:
+    return colour.get()
+
+
+async def get_colour_later() -> Any:
+    await asyncio.sleep(0)
+    return colour.get()
+
+
+async def set_colour(value: str) -> None:
+    colour.set(value)
+
+
+async def remaining() -> float | None:
+    scope = pinloop.scopes.current_scope()
+    if scope is None or scope.deadline is None:
+        return None
+    return scope.deadline - asyncio.get_running_loop().time()

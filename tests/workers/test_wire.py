@@ -1,0 +1,166 @@
+"""Frames: what goes in comes out, whatever its size, however it is cut; descriptors and memory go back."""
+
+import os
+import pickle
+import random
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pinloop.workers import wire
+from pinloop.workers.wire import HEADER, SHARE, Inflow, Side, encode
+
+pytestmark = pytest.mark.usefixtures("no_fd_leak")
+
+
+class Block:
+    """Bytes that pickle out of band."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Block, (pickle.PickleBuffer(self.data),)
+
+
+@pytest.fixture
+def sides() -> Iterator[tuple[Side, Side]]:
+    a, b = (Side(sock) for sock in socket.socketpair())
+    yield a, b
+    a.close()
+    b.close()
+
+
+Seen = list[tuple[int, int, Any]]
+
+
+def reader(side: Side | None) -> tuple[Inflow, Seen]:
+    seen: Seen = []
+
+    def handle(kind: int, number: int, payload: Any) -> None:
+        data, buffers = payload
+        obj = data if isinstance(data, Exception) else pickle.loads(data, buffers=buffers)
+        if isinstance(obj, list):
+            obj = [bytes(one.data) if isinstance(one, Block) else one for one in obj]
+        seen.append((kind, number, obj))
+
+    return Inflow(side, handle), seen
+
+
+def feed(inflow: Inflow, data: bytes, step: int) -> None:
+    while data:
+        room = inflow.room()
+        count = min(step, len(room), len(data))
+        room[:count] = data[:count]
+        inflow.fed(count)
+        data = data[count:]
+
+
+@pytest.mark.parametrize("step", [1, 7, 4096, 10**9])
+@pytest.mark.parametrize("shared", [True, False])
+def test_frames_come_out_as_they_went_in(sides: tuple[Side, Side], step: int, shared: bool) -> None:
+    chance = random.Random(step)
+    sizes = (
+        [0, 1, 100, 70_000] if step == 1 else [0, 1, 5000, SHARE - 1, SHARE, SHARE + 1, 3 * SHARE, 700_000]
+    )
+    ours, theirs = sides if shared else (None, None)
+    inflow, seen = reader(theirs)
+    expected: Seen = []
+    for number in range(12):
+        obj: list[Any] = [chance.randbytes(chance.choice(sizes)) for _ in range(chance.randrange(3))]
+        sent = [Block(one) if chance.random() < 0.5 else one for one in obj]
+        feed(inflow, b"".join(encode(number % 200, number << 33, sent, ours)), step)
+        expected.append((number % 200, number << 33, obj))
+    assert seen == expected
+
+
+def test_several_frames_in_one_read() -> None:
+    inflow, seen = reader(None)
+    feed(inflow, b"".join(b"".join(encode(1, i, "x" * i, None)) for i in range(200)), 10**9)
+    assert seen == [(1, i, "x" * i) for i in range(200)]
+
+
+def test_what_is_writable_stays_so(sides: tuple[Side, Side]) -> None:
+    for size in (10, SHARE):
+        got: list[Any] = []
+
+        def handle(kind: int, number: int, payload: Any, got: list[Any] = got) -> None:
+            got.extend(payload[1])
+
+        inflow = Inflow(sides[1], handle)
+        data = b"".join(encode(1, 1, [Block(bytes(size)), Block(bytearray(size))], sides[0]))
+        feed(inflow, data, 10**9)
+        fixed, free = map(memoryview, got)
+        assert fixed.readonly and not free.readonly
+        free[0] = 7
+        assert bytes(free) == b"\7" + bytes(size - 1)
+
+
+def test_large_buffers_do_not_go_through_the_socket(sides: tuple[Side, Side]) -> None:
+    assert len(b"".join(encode(1, 1, [Block(bytes(SHARE))] * 3, sides[0]))) < 1000
+    assert len(b"".join(encode(1, 1, b"x" * SHARE, sides[0]))) < 1000
+    for _ in range(2):
+        (fd,) = sides[1].receive(1)
+        assert os.fstat(fd).st_size >= SHARE and not os.get_inheritable(fd)
+        os.close(fd)
+
+
+def test_a_buffer_that_is_kept_outlives_its_message(sides: tuple[Side, Side]) -> None:
+    kept: list[Any] = []
+    inflow = Inflow(sides[1], lambda kind, number, payload: kept.extend(payload[1]))
+    for letter in b"ab":
+        data = b"".join(encode(1, 1, [Block(bytes([letter]) * SHARE)], sides[0]))
+        feed(inflow, data, 10**9)
+    assert [bytes(one) for one in kept] == [b"a" * SHARE, b"b" * SHARE]
+
+
+@pytest.mark.parametrize("what", ["memory", "room"])
+def test_without_shared_memory_it_goes_through_the_socket(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "memory":
+
+        def refuse(size: int) -> int:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(wire, "anonymous_file", refuse)
+    else:
+        while sides[0].send([0]):
+            pass
+    inflow, seen = reader(sides[1])
+    feed(inflow, b"".join(encode(1, 1, [Block(b"x" * SHARE), b"y" * SHARE], sides[0])), 10**9)
+    assert seen == [(1, 1, [b"x" * SHARE, b"y" * SHARE])]
+
+
+def test_a_descriptor_that_cannot_be_received_costs_one_message(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inflow, seen = reader(sides[1])
+    frames = [b"".join(encode(1, i, [Block(b"x" * SHARE)], sides[0])) for i in range(2)]
+    with monkeypatch.context() as patch:
+
+        def nothing(sock: Any, size: int, most: int) -> Any:
+            data, fds, *rest = receive(sock, size, most)
+            for fd in fds:
+                os.close(fd)
+            return data, [], *rest
+
+        receive = socket.recv_fds
+        patch.setattr(socket, "recv_fds", nothing)
+        feed(inflow, frames[0], 10**9)
+    feed(inflow, frames[1], 10**9)
+    assert isinstance(seen[0][2], Exception)
+    assert seen[1] == (1, 1, [b"x" * SHARE])
+
+
+def test_the_header_has_no_padding() -> None:
+    assert HEADER.size == 20
+
+
+def test_what_cannot_be_pickled_sends_nothing(sides: tuple[Side, Side]) -> None:
+    with pytest.raises(TypeError):
+        encode(1, 1, [Block(bytes(SHARE)), sides[0].sock.makefile], sides[0])
+    with pytest.raises(BlockingIOError):
+        sides[1].receive(1)
