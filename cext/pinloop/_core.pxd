@@ -80,6 +80,9 @@ cdef class VirtualPoller(Poller):
 
 # --------------------------------------------------------------- the reactor --
 
+include "model_counters.pxi"
+
+
 cdef class Runnable:
     """What the ready ring and the flush list hold."""
     cdef int run(self, Reactor reactor) except -1
@@ -168,6 +171,7 @@ cdef class Reactor(SlotTable):
     cdef unsigned long thread_id  # ident of the thread that runs it; 0: none does
 
     cdef int64_t spin_ns         # how long to ask before each sleep; 0: sleep at once
+    cdef Counters counts         # what `metrics` tells
     cdef int64_t last_poll       # ns; 0: not yet asked since the poll
     cdef int turns               # made since the last poll
     cdef int turns_to_clock      # turns that may pass before the clock is read again
@@ -213,6 +217,8 @@ cdef class Reactor(SlotTable):
     cdef int flush(self) except -1
     @cython.final
     cdef int poll(self) except -1
+    @cython.final
+    cdef void note_sleep(self) noexcept
     @cython.final
     cdef void note_poll(self) noexcept
     @cython.final

@@ -19,6 +19,7 @@ include "poll_virtual.pxi"   # one whose clock stands still
 include "current.pxi"        # asyncio.current_task
 include "handle.pxi"         # Handle, TimerHandle
 include "slots.pxi"          # Watcher, and who watches which fd
+include "counters.pxi"       # what a loop counts
 include "reactor.pxi"        # ring + heap + inbox + Poller: run_once
 include "future.pxi"         # Future
 include "future_await.pxi"   # what `await` finds in it

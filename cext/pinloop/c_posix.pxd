@@ -1,5 +1,5 @@
 # Sockets, descriptors, clocks, atomics: the POSIX side of compat.h.
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "compat.h" nogil:
     const int EAGAIN, EWOULDBLOCK, EINTR, EEXIST, ENOENT, EBADF, EPERM, ENOSYS, EINVAL
@@ -102,6 +102,9 @@ cdef extern from "compat.h" nogil:
     void pl_wake_write(int wfd)
     void pl_wake_drain(int rfd)
     int64_t pl_monotonic_ns()
+    int64_t pl_ticks()
+    bint pl_ticks_are_even()
+    const bint PL_TICKS_VARY
     int pl_fork_depth
     int pl_watch_forks()
 
@@ -115,3 +118,4 @@ cdef extern from "compat.h" nogil:
     int pl_int_take(pl_atomic_int* p)
 
     bint pl_unlikely(bint condition)
+    int pl_bit_length(uint64_t value)

@@ -354,6 +354,31 @@ static inline int64_t pl_monotonic_ns(void) {
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* The processor's own counter, for durations that are only told: the cheapest clock there is.  PL_TICKS_VARY
+ * says that it is known only at run time whether it can be trusted. */
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#include <cpuid.h>
+#include <x86intrin.h>
+#define PL_TICKS_VARY 1
+static inline int64_t pl_ticks(void) { return (int64_t)__rdtsc(); }
+static inline int pl_ticks_are_even(void) {
+    unsigned int a, b, c, d;
+    return __get_cpuid(0x80000007u, &a, &b, &c, &d) && (d >> 8 & 1u);
+}
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+#define PL_TICKS_VARY 0
+static inline int64_t pl_ticks(void) {
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return (int64_t)ticks;
+}
+static inline int pl_ticks_are_even(void) { return 1; }
+#else
+#define PL_TICKS_VARY 0
+static inline int64_t pl_ticks(void) { return pl_monotonic_ns(); }
+static inline int pl_ticks_are_even(void) { return 1; }
+#endif
+
 /* How many forks lie between this process and the first one that loaded the
  * module.  A reactor remembers the number it was made under; comparing two
  * integers is what tells a forked child from its parent on the hot path.  It is
@@ -742,8 +767,15 @@ static inline void pl_leave_context(PyObject *context, PyObject **place, PyObjec
 
 #if defined(__GNUC__) || defined(__clang__)
 #define pl_unlikely(x) __builtin_expect(!!(x), 0)
+/* Of a value above 0. */
+static inline int pl_bit_length(uint64_t value) { return 64 - __builtin_clzll(value); }
 #else
 #define pl_unlikely(x) (x)
+static inline int pl_bit_length(uint64_t value) {
+    int length = 0;
+    for (; value; value >>= 1) length++;
+    return length;
+}
 #endif
 
 #endif /* PINLOOP_COMPAT_H */

@@ -90,6 +90,7 @@ cdef int receive_one(DatagramTransport self) except -1:
     n = recvfrom(self.fd, self.loop.scratch, SCRATCH_SIZE, 0, <sockaddr*>&source, &size)
     if n < 0:
         return receive_failed(self, errno)
+    self.loop.counts.received += n
     return deliver_one(
         self, PyBytes_FromStringAndSize(self.loop.scratch, n), sender(self, <sockaddr*>&source, size).name)
 
@@ -115,6 +116,7 @@ cdef int receive_other(DatagramTransport self) except -1:
             data, name = self.sock.recvfrom(SCRATCH_SIZE)
         except OSError as failure:
             return receive_failed(self, failure.errno)
+        self.loop.counts.received += len(data)
         return deliver_one(self, data, name)
     # Over a Unix socket a datagram may be as large as the sender's buffer.
     vectors[0].iov_base, vectors[0].iov_len = self.loop.scratch, SCRATCH_SIZE
@@ -125,6 +127,7 @@ cdef int receive_other(DatagramTransport self) except -1:
     n = recvmsg(self.fd, &message, 0)
     if n < 0:
         return receive_failed(self, errno)
+    self.loop.counts.received += n
     data = PyBytes_FromStringAndSize(self.loop.scratch, min(n, <ssize_t>SCRATCH_SIZE))
     if n > SCRATCH_SIZE:
         data += PyBytes_FromStringAndSize(self.buffers.room, n - SCRATCH_SIZE)
@@ -154,6 +157,7 @@ cdef int receive_batch(DatagramTransport self) except -1:
                 raise MemoryError()
             Py_INCREF(name)
             names[i] = <PyObject*>name
+            self.loop.counts.received += messages[i].msg_len
             taken += 1
     except BaseException:
         drop_datagrams(datas, names, 0, taken)

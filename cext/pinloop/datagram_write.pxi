@@ -54,12 +54,15 @@ cdef Dispatch send_some(DatagramTransport self, int limit) except *:
     """One system call's worth of the queue."""
     cdef PyObject* peer = self.out.parcels[self.out.head].peer
     cdef Dispatch done
+    cdef size_t queued
     if peer != NULL and (<Peer>peer).size == 0:
         done.joined = 1
         done.sent = send_unparsed(self, &done.error)
         return done
+    queued = self.out.size
     done = parcels_send(&self.out, self.fd, limit, self.segment_limit)
     parcels_drop(&self.out, done.sent)
+    self.loop.counts.sent += queued - self.out.size - done.sent * HEADER_SIZE
     return done
 
 
@@ -96,6 +99,7 @@ cdef int send_unparsed(DatagramTransport self, int* error) except -1:
         else:
             self.report_fault_in("sendto()", failure)
         return 1
+    self.loop.counts.sent += PyBytes_GET_SIZE(data)
     parcels_drop(&self.out, 1)
     return 1
 
@@ -110,7 +114,7 @@ cdef bint send_at_once(DatagramTransport self, object data, object name) except 
     if self.out.count:
         return False
     try:
-        self.sock.sendto(data, name)
+        self.loop.counts.sent += <ssize_t>self.sock.sendto(data, name)
     except (BlockingIOError, InterruptedError):
         return False
     except OSError as failure:

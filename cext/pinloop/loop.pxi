@@ -43,11 +43,13 @@ cdef class Loop(SocketCalls):
         self.thread_id = PyThread_get_thread_ident()
         self.future_keywords = {"loop": self}
         find_thread(self)
+        begin_counting(self)
         try:
             self.run_until_stopped()
         finally:
             if self.task_entered:
                 leave_task(self)
+            end_counting(self)
             self.current_slot = NULL
             self.stopping = False
             self.thread_id = 0
@@ -86,6 +88,12 @@ cdef class Loop(SocketCalls):
 
     def _set_debug(self, bint enabled):
         self.debug = enabled
+
+    def _counted(self):
+        """What `metrics` is made of: counts by its names, times in ns."""
+        if self.poller is None:
+            raise RuntimeError("Loop.__init__ was not called")
+        return counted(self)
 
     def _set_spin(self, double spin_us):
         """How many microseconds to keep asking the kernel before each sleep."""

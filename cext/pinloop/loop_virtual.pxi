@@ -79,6 +79,7 @@ cdef class VirtualLoop(Loop):
 
     @cython.final
     cdef int virtual_turn(self) except -1:
+        self.counts.turns += 1
         if timers_count(&self.timers):
             self.due_timers()
             self.slept = False
@@ -104,6 +105,7 @@ cdef class VirtualLoop(Loop):
         cdef size_t batch = ring_count(&self.ready)
         cdef PyObject* entry
         self.count_steps(batch)
+        count_batch(&self.counts, batch)
         while batch:
             batch -= 1
             self.choose()
@@ -188,6 +190,7 @@ cdef class VirtualLoop(Loop):
             self._stuck("time")
         else:
             (<VirtualPoller>self.poller).virtual_ns = timers_first(&self.timers).when
+            count_sleep(&self.counts, ticks_of(self))
         return 0
 
     @cython.final

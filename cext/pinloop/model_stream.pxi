@@ -77,6 +77,7 @@ cdef class StreamTransport(Transport):
     cdef bint in_flush           # on the reactor's flush list
     cdef bint blocked            # the kernel's buffer is full: wait for EV_WRITE
     cdef bint large_reads        # the last read was large: read straight into bytes
+    cdef bint counted            # among the loop's connections
     cdef OutQueue out
     cdef TlsTransport tls        # whose ciphertext it carries, if its protocol is a TlsRecords
     cdef StreamProtocol streams  # its protocol, if that is a stream's: what arrives goes there directly

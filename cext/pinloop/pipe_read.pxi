@@ -72,6 +72,7 @@ cdef class ReadPipeTransport(PipeTransport):
 
     cdef int deliver(self, object data) except -1:
         cdef object receive = self.receive   # held: the callback may set another protocol
+        self.loop.counts.received += PyBytes_GET_SIZE(data)
         self.large_reads = PyBytes_GET_SIZE(data) >= LARGE_READ
         self.hand_over(receive, "data_received", <PyObject*>data)
         return 1

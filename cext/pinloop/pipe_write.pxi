@@ -82,6 +82,7 @@ cdef class WritePipeTransport(PipeTransport):
                 if sent < 0:
                     error = errno
                     sent = 0
+                self.loop.counts.sent += sent
             if error == 0 or would_block(error):
                 if sent == view.len:
                     return
@@ -131,6 +132,7 @@ cdef class WritePipeTransport(PipeTransport):
                     return self.write_failed(errno)
                 sent = 0
             out_consume(&self.out, sent)
+            self.loop.counts.sent += sent
             if <size_t>sent < offered:
                 return self.relieve_pressure(self.out.size)
         self.blocked = False

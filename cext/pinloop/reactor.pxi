@@ -154,6 +154,7 @@ cdef class Reactor(SlotTable):
 
     @cython.final
     cdef int run_once(self) except -1:
+        self.counts.turns += 1
         if timers_count(&self.timers):
             self.due_timers()
         self.ready_batch()
@@ -166,7 +167,7 @@ cdef class Reactor(SlotTable):
 
     @cython.final
     cdef int due_timers(self) except -1:
-        cdef int64_t now = self.poller.now()
+        cdef int64_t late, now = self.poller.now()
         cdef size_t before = ring_count(&self.ready)
         cdef Timer* timer
         cdef PyObject* handle
@@ -175,6 +176,7 @@ cdef class Reactor(SlotTable):
             if timer == NULL or timer.when > now:
                 break
             ring_make_room(&self.ready)      # before it is taken out: nothing is lost
+            late = now - timer.when
             handle = timers_pop(&self.timers, timer)
             (<TimerHandle>handle).in_heap = False
             if (<TimerHandle>handle).is_cancelled:
@@ -182,6 +184,8 @@ cdef class Reactor(SlotTable):
                 Py_DECREF(<object>handle)
             else:
                 ring_put(&self.ready, handle)
+                self.counts.timer_lag_ns += late
+                tally(self.counts.timer_lags, late // 1000)
         if self.slept:
             self.slept = False
             self.adapt_slack(ring_count(&self.ready) - before)
@@ -202,6 +206,7 @@ cdef class Reactor(SlotTable):
         if inbox_waiting(&self.inbox):
             self.drain_inbox()
         batch = ring_count(&self.ready)
+        count_batch(&self.counts, batch)
         while batch:
             batch -= 1
             entry = ring_pop(&self.ready)
@@ -238,10 +243,13 @@ cdef class Reactor(SlotTable):
         cdef int64_t timeout
         self.event_count = 0
         timeout = self.poll_timeout()
-        if pl_unlikely(timeout != 0 and self.spin_ns != 0):
-            if self.spin(timeout):
-                return 0
-            timeout = self.poll_timeout()
+        if timeout != 0:
+            self.note_sleep()
+            if pl_unlikely(self.spin_ns != 0):
+                if self.spin(timeout):
+                    return 0
+                timeout = self.poll_timeout()
+                self.counts.asleep = timeout != 0
         if timeout != 0 and not inbox_fall_asleep(&self.inbox):
             timeout = 0
         try:
@@ -253,7 +261,21 @@ cdef class Reactor(SlotTable):
         return 0
 
     @cython.final
+    cdef void note_sleep(self) noexcept:
+        """A poll begins that may last."""
+        count_stretch(&self.counts, ticks_of(self))
+        self.counts.asleep = True
+
+    @cython.final
     cdef void note_poll(self) noexcept:
+        cdef int64_t now = ticks_of(self)
+        if self.counts.asleep:
+            self.counts.asleep = False
+            count_sleep(&self.counts, now)
+        else:
+            count_stretch(&self.counts, now)
+        self.counts.polls += 1
+        self.counts.events += self.event_count
         self.polls += 1
         self.sent = False
         self.turns = 0

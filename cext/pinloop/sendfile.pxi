@@ -48,6 +48,7 @@ cdef class FileSend:
             return self.fail(plain_os_error(errno))
         if n > 0:
             self.sent += n
+            transport.loop.counts.sent += n
         if n == 0 or self.sent == self.size:
             return self.complete()
         if not transport.blocked:

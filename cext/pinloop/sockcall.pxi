@@ -117,20 +117,21 @@ cdef class SocketCall(Call):
     cdef object attempt(self, int fd, SocketWatcher watcher):
         """The result, or WOULD_BLOCK."""
         if self.operation == SOCK_RECV:
-            return try_recv(self, fd, watcher) if self.native else try_method(self, "recv", (self.argument,))
+            return try_recv(self, fd, watcher) if self.native else try_counted(
+                self, "recv", (self.argument,))
         if self.operation == SOCK_SENDALL:
             return try_sendall(self, fd, watcher)
         if self.operation == SOCK_RECV_INTO:
-            return try_recv_into(self, fd, watcher) if self.native else try_method(
+            return try_recv_into(self, fd, watcher) if self.native else try_counted(
                 self, "recv_into", (self.argument,))
         if self.operation == SOCK_ACCEPT:
             return try_accept(self, fd)
         if self.operation == SOCK_RECVFROM:
-            return try_method(self, "recvfrom", (self.argument,))
+            return try_counted(self, "recvfrom", (self.argument,))
         if self.operation == SOCK_RECVFROM_INTO:
-            return try_method(self, "recvfrom_into", (self.argument, self.extra))
+            return try_counted(self, "recvfrom_into", (self.argument, self.extra))
         if self.operation == SOCK_SENDTO:
-            return try_method(self, "sendto", (self.argument, self.extra))
+            return try_counted(self, "sendto", (self.argument, self.extra))
         if self.operation == SOCK_SENDFILE:
             return try_sendfile(self, fd)
         return try_connected(fd)

@@ -33,6 +33,22 @@ cdef object try_method(SocketCall call, str name, tuple arguments):
         return WOULD_BLOCK
 
 
+cdef object try_counted(SocketCall call, str name, tuple arguments):
+    """The same for one that gives bytes or their number, alone or beside an address."""
+    result = try_method(call, name, arguments)
+    moved = result[0] if type(result) is tuple else result
+    if moved is not WOULD_BLOCK:
+        count_moved(call, len(moved) if isinstance(moved, bytes) else moved)
+    return result
+
+
+cdef inline void count_moved(SocketCall call, ssize_t count) noexcept:
+    if call.direction == EV_READ:
+        call.loop.counts.received += count
+    else:
+        call.loop.counts.sent += count
+
+
 cdef ssize_t receive_now(int fd, void* buffer, size_t size) noexcept nogil:
     cdef ssize_t n
     while True:
@@ -59,6 +75,7 @@ cdef object try_recv(SocketCall call, int fd, SocketWatcher watcher):
     n = receive_now(fd, loop.scratch, call.size)
     if n < 0:
         return read_failed(errno)
+    call.loop.counts.received += n
     note_read(watcher, n, call.size)
     return PyBytes_FromStringAndSize(loop.scratch, n)
 
@@ -75,6 +92,7 @@ cdef object try_recv_large(SocketCall call, int fd, SocketWatcher watcher):
         error = errno
         Py_DECREF(<object>data)
         return read_failed(error)
+    call.loop.counts.received += n
     note_read(watcher, n, call.size)
     return take_bytes(data, n)
 
@@ -101,6 +119,7 @@ cdef object try_recv_into(SocketCall call, int fd, SocketWatcher watcher):
     PyBuffer_Release(&view)
     if n < 0:
         return read_failed(error)
+    call.loop.counts.received += n
     note_read(watcher, n, view.len)
     return n
 
@@ -141,6 +160,7 @@ cdef bint send_what_fits(SocketCall call, int fd, SocketWatcher watcher, char* d
             n = send_by_method(call)
             if n < 0:
                 return False
+        call.loop.counts.sent += n
         call.sent += n
         if call.sent >= size:
             return True
@@ -227,6 +247,7 @@ cdef object try_sendfile(SocketCall call, int fd):
             raise plain_os_error(errno)
         if n == 0:
             return call.sent
+        call.loop.counts.sent += n
         call.offset += n
         call.sent += n
         if <size_t>n < piece:

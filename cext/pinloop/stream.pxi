@@ -117,6 +117,9 @@ cdef class StreamTransport(Transport):
     cdef int release_fd(self) except -1:
         cdef int fd = self.fd
         cdef object sock = self.sock
+        if self.counted:
+            self.counted = False
+            self.loop.counts.connections -= 1
         if fd < 0:
             if sock is not None:
                 self.sock = None
@@ -145,7 +148,8 @@ cdef class StreamTransport(Transport):
         """Close at once, dropping what the kernel does not take; `connection_lost(None)` follows."""
         cdef size_t offered
         if self.in_flush and not self.blocked and self.fd >= 0 and self.state < STREAM_LOST:
-            out_send(&self.out, self.fd, &offered)    # asyncio's write() would have sent it at once
+            # asyncio's write() would have sent it at once
+            self.loop.counts.sent += max(out_send(&self.out, self.fd, &offered), <ssize_t>0)
         self.lose(None)
 
     def _force_close(self, exception):
@@ -318,6 +322,9 @@ cdef StreamTransport make_stream(Loop loop, int fd, object protocol, object cont
     transport.reactor = loop
     transport.context = context
     transport.fd = fd
+    transport.counted = True
+    loop.counts.connections += 1
+    loop.counts.connections_made += 1
     return transport
 
 

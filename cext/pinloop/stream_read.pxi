@@ -28,6 +28,7 @@ cdef int read_small(StreamTransport self) except -1:
     cdef ssize_t n = recv(self.fd, scratch, SCRATCH_SIZE, 0)
     if n <= 0:
         return read_nothing(self, n, errno)
+    self.loop.counts.received += n
     self.large_reads = n >= LARGE_READ
     return deliver(self, pool_take(&self.loop.pool, self.reactor.polls, scratch, n))
 
@@ -39,6 +40,7 @@ cdef int read_ciphertext(StreamTransport self) except -1:
     cdef ssize_t n = recv(self.fd, scratch, SCRATCH_SIZE, 0)
     if n <= 0:
         return read_nothing(self, n, errno)
+    self.loop.counts.received += n
     return tls.receive_ciphertext(scratch, n)
 
 
@@ -53,6 +55,7 @@ cdef int read_large(StreamTransport self) except -1:
         error = errno
         Py_DECREF(<object>data)
         return read_nothing(self, n, error)
+    self.loop.counts.received += n
     self.large_reads = n >= SMALL_READ
     return deliver(self, take_bytes(data, n))
 
@@ -105,6 +108,7 @@ cdef int read_into_buffer(StreamTransport self) except -1:
     PyBuffer_Release(&view)
     if n <= 0:
         return read_nothing(self, n, error)
+    self.loop.counts.received += n
     count = n
     return self.hand_over(received, "buffer_updated", <PyObject*>count)
 

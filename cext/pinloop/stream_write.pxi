@@ -59,6 +59,7 @@ cdef int enqueue_copy(StreamTransport self, object data) except -1:
                 if not would_block(errno):
                     return self.io_failed(errno, "send")
                 sent = 0
+            self.loop.counts.sent += sent
         if sent < view.len:
             out_push(&self.out, PyBytes_FromStringAndSize(<char*>view.buf + sent, view.len - sent), 0)
     finally:
@@ -91,6 +92,7 @@ cdef int send_or_queue(StreamTransport self, const char* data, size_t size, PyOb
             if not would_block(errno):
                 return self.io_failed(errno, "send")
             sent = 0
+        self.loop.counts.sent += sent
         if <size_t>sent == size:
             return 0
         self.blocked = True
@@ -111,6 +113,7 @@ cdef int send_one(StreamTransport self) except -1:
     if pl_unlikely(sent < 0):
         # A second attempt would not meet the same error: a reset is told once.
         return send_queue(self) if errno == EINTR else send_refused(self, errno, size)
+    self.loop.counts.sent += sent
     if pl_unlikely(<size_t>sent < size or self.out.capacity > KEPT_CHUNKS):
         return sent_some(self, sent, size)
     owner = chunk.owner
@@ -132,6 +135,7 @@ cdef int send_queue(StreamTransport self) except -1:
             if errno == EINTR:
                 continue
             return send_refused(self, errno, offered)
+        self.loop.counts.sent += sent
         if <size_t>sent < offered:
             return sent_some(self, sent, offered)
         out_consume(&self.out, sent)

@@ -9,6 +9,8 @@ cdef inline void enlist(Task task, Reactor reactor) noexcept:
         (<Task>task.next_task).task_link = &task.next_task
     task.task_link = &reactor.first_task
     reactor.first_task = <PyObject*>task
+    reactor.counts.tasks += 1
+    reactor.counts.tasks_made += 1
     task.listed = True
 
 
@@ -16,6 +18,8 @@ cdef inline void unlist(Task task) noexcept:
     if task.next_task != NULL:
         (<Task>task.next_task).task_link = task.task_link
     task.task_link[0] = task.next_task
+    if task.loop is not None:      # as it is where the reactor goes with its tasks
+        (<Reactor>task.loop).counts.tasks -= 1
     task.listed = False
 
 

@@ -906,6 +906,8 @@ class Loop(SocketCalls):
         """Run turns until `stop`.  The caller has made this the running loop."""
     def _close(self) -> None:
         """Drop what is scheduled and watched; the kernel objects go back."""
+    def _counted(self) -> dict[str, Any]:
+        """What `metrics` is made of: counts by its names, times in ns."""
     def _set_spin(self, spin_us: float) -> None:
         """How many microseconds to keep asking the kernel before each sleep."""
     def _set_portable_tls(self, portable: bool) -> None:

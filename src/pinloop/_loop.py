@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ from . import _core
 from ._endpoints import Endpoints
 from ._registry import add_loop
 from ._signals import Signals, check_not_coroutine
+from .metrics import Metrics, of_counts
 
 T = TypeVar("T")
 ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
@@ -59,7 +61,8 @@ class Loop(Endpoints):
         _check_spin(spin_us)
         super().__init__(poller)
         self._set_spin(spin_us)
-        self._set_stock_tasks(tasks == "asyncio")
+        self._has_stock_tasks = tasks == "asyncio"
+        self._set_stock_tasks(self._has_stock_tasks)
         add_loop(self)
         self._exception_handler: ExceptionHandler | None = None
         self._default_executor: concurrent.futures.ThreadPoolExecutor | None = None
@@ -154,6 +157,19 @@ class Loop(Endpoints):
         executor, self._default_executor = self._default_executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+
+    # ---------------------------------------------------------------- metrics --
+
+    def metrics(self) -> Metrics:
+        """What the loop has done so far, and what it has before it: see `pinloop.metrics.Metrics`.
+
+        May be called from any thread, on a closed loop too; the loop is neither woken nor stopped. While it
+        runs in another thread, the numbers are those of that moment, which may be in the middle of a turn.
+        """
+        metrics = of_counts(self._counted())
+        if self._has_stock_tasks:
+            metrics = dataclasses.replace(metrics, tasks=len(asyncio.all_tasks(self)))
+        return metrics
 
     # ------------------------------------------------------------------ debug --
 
