@@ -212,3 +212,87 @@ async def remaining() -> float | None:
     if scope is None or scope.deadline is None:
         return None
     return scope.deadline - asyncio.get_running_loop().time()
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+async def square_slowly(x: int) -> int:
+    await asyncio.sleep(0.001 * (x % 3))
+    return x * x
+
+
+async def fails_at(x: int, bad: int) -> int:
+    if x == bad:
+        raise LookupError(f"at {x}")
+    return x
+
+
+async def wait_in_file(path: str, x: int) -> None:
+    report(path, f"running {x}")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        report(path, f"cancelled {x}")
+
+
+# Hooks: what they do is seen by later calls.
+
+opened: contextvars.ContextVar[list[str]] = contextvars.ContextVar("opened")
+
+
+async def open_something() -> str:
+    await asyncio.sleep(0)
+    opened.set(["opened"])
+    return "a connection"
+
+
+def open_plainly() -> str:
+    opened.set(["plainly"])
+    return "plain"
+
+
+def get_opened() -> list[str]:
+    return opened.get()
+
+
+def mark_close(path: str) -> None:
+    report(path, f"closed {opened.get()[0]}")
+
+
+async def setup_fails() -> NoReturn:
+    raise LookupError("no database")
+
+
+def setup_exits() -> NoReturn:
+    os._exit(9)
+
+
+def setup_fails_once(path: str) -> None:
+    if os.path.exists(path):
+        raise LookupError("not again")
+    report(path, "first")
+
+
+async def setup_hangs() -> None:
+    await asyncio.Event().wait()
+
+
+def teardown_fails() -> NoReturn:
+    raise LookupError("cannot close")
+
+
+async def teardown_hangs() -> None:
+    await asyncio.Event().wait()
+
+
+def make_lock(_: int) -> Any:
+    return threading.Lock()
+
+
+def crash_once(path: str, x: int) -> int:
+    if x == 5 and not os.path.exists(path):
+        report(path, "crashed")
+        os._exit(1)
+    return x

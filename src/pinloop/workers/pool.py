@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import operator
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
 from ..scopes import scope
 from .calls import Caller, name_of
 from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
+from .group import WorkerScope
+from .keys import owner
+from .mapping import Mapped, mapped
 from .placement import place
 from .process import ProcessBackend
 from .supervise import Backend, Restart, Restarts, Rules, Slot
@@ -272,6 +275,41 @@ class Workers:
         """
         return self._submit(None, fn, args, idempotent)
 
+    def map(
+        self,
+        fn: Function,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        limit: int | None = None,
+        chunk: int = 1,
+        progress: bool = False,
+        idempotent: bool = False,
+    ) -> Mapped[Any]:
+        """Call `fn` with each item of an iterable, or one of each, until the shortest ends; the results.
+
+        async for result in pool.map(fn, items): ...    # as they come
+        results = await pool.map(fn, items)             # all, in a list
+        async with pool.map(fn, items) as results:      # and if it is left early, the rest is cancelled there
+            async for result in results: ...
+
+        The results are in the order of the items, or, with `ordered` false, in that in which they are ready.
+        Up to `limit` calls (None: 32 for each worker) are under way or wait to be taken: so far is the source
+        read ahead. `chunk` items go into one call, which does them one after the other: for functions so
+        short that the way there and back counts. An iterable may be asynchronous, if it is the only one.
+
+        With `progress` a bar of rich is on the terminal. The first error ends it; `idempotent` is `run`'s.
+        Raises ValueError for a `limit` or `chunk` below 1, TypeError for what is no iterable, ImportError if
+        rich is not installed, and WorkersClosed when the pool is not open.
+        """
+        self._check_open()
+
+        def submit(fn: Function, args: tuple[Any, ...]) -> asyncio.Task[Any]:
+            return self._submit(None, fn, args, idempotent)
+
+        if limit is None:
+            limit = 32 * len(self._slots)
+        return mapped(submit, fn, iterables, ordered, limit, chunk, progress)
+
     def _check_open(self) -> None:
         if self._state != OPEN or self._failure is not None:
             self._refuse()
@@ -350,6 +388,17 @@ class Workers:
                 self._check_open()
             raise IndexError(f"there is no worker {index}: the pool has {len(self._places)}") from None
 
+    def for_key(self, key: Any) -> Worker:
+        """The worker to which a key belongs: the same one each time, and in each run with as many workers.
+
+        A key is a str, bytes, an int, float, bool or None, or a tuple of keys; equal ones belong to the same
+        worker. With another number of workers as few keys as possible change theirs. Raises TypeError for
+        other keys, WorkersClosed for a pool that was not entered.
+        """
+        if not self._workers:
+            self._check_open()
+        return self._workers[owner(key, len(self._workers))]
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -409,6 +458,18 @@ class Worker:
     def submit(self, fn: Function, *args: Any, idempotent: bool = False) -> asyncio.Task[Any]:
         """As the pool's `submit`, in this worker."""
         return self._pool._submit(self._slot, fn, args, idempotent)
+
+    def scope(
+        self, deadline: float | None = None, shield: bool = False, limit: int | None = None
+    ) -> WorkerScope:
+        """A scope whose children run in this worker; to be entered by `async with`.
+
+        async with pool[0].scope() as s:
+            s.spawn(fn, *args)
+
+        The arguments are `pinloop.scope`'s.
+        """
+        return WorkerScope(self, scope(deadline, shield, limit))
 
 
 def _backend(name: str | None, spin_us: float) -> Backend:

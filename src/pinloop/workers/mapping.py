@@ -1,0 +1,341 @@
+"""`Workers.map`: a function called with each item of a source, so many at once; the results as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import functools
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .calls import as_coroutine, name_of
+from .errors import RemoteTraceback
+from .worker import portable
+
+T = TypeVar("T")
+
+Submit = Callable[[Callable[..., Any], tuple[Any, ...]], asyncio.Task[Any]]
+
+
+class Mapped(Generic[T]):
+    """The results of `pool.map`. Taken one by one by `async for`, or all at once by `await`.
+
+    As a context manager it cancels the calls that are under way when it is left, and waits for them. Without
+    that they are cancelled when it is dropped, and the pool waits for them.
+    """
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._begun = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        """The next result.
+
+        Raises what the call or the source raised; the other calls have been cancelled and awaited then, and
+        nothing comes after it. Cancelled while it waits, it has taken nothing.
+        """
+        course = self._course
+        if not self._begun:
+            self._begun = True
+            course.begin()
+        try:
+            while not course.has_result():
+                if course.is_over():
+                    await course.close()
+                    raise StopAsyncIteration
+                await course.wait()
+            result: T = course.take()
+        except (asyncio.CancelledError, StopAsyncIteration):
+            raise
+        except BaseException:
+            await course.close()
+            raise
+        return result
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[T]:
+        async with self:
+            return [result async for result in self]
+
+    async def aclose(self) -> None:
+        """Cancel the calls that are under way, and wait for them. There are no further results."""
+        self._begun = True
+        await self._course.close()
+
+    def __del__(self) -> None:
+        self._course.abandon()
+
+
+class Course:
+    """The calls of one `map`. The source is read ahead of the consumer by as many as may be under way."""
+
+    def __init__(
+        self,
+        submit: Submit,
+        fn: Callable[..., Any],
+        source: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool,
+        limit: int,
+        chunk: int,
+        progress: Progress | None,
+    ) -> None:
+        self._submit = submit
+        self._fn = fn
+        self._source = source
+        self._ordered = ordered
+        self._limit = limit
+        self._chunk = chunk
+        self._progress = progress
+        self._calls: collections.deque[asyncio.Task[Any]] = collections.deque()
+        # Under way; in the order of the items, or else what has ended is moved to:
+        self._ended: collections.deque[asyncio.Task[Any]] = collections.deque()
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._results: collections.deque[Any] = collections.deque()  # of a chunk
+        self._error: BaseException | None = None  # that ended the chunk, after these
+        self._pump: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def begin(self) -> None:
+        if not self._closed:
+            if self._progress is not None:
+                self._progress.start()
+            self._pump = asyncio.get_running_loop().create_task(self._read(), name="pinloop map")
+            self._pump.add_done_callback(lambda _: self._wake())
+
+    async def _read(self) -> None:
+        """Call the function with what the source gives, as long as there is room."""
+        fn: Callable[..., Any] = self._fn if self._chunk == 1 else Chunk(self._fn)
+        async with _Reader(self._source, self._chunk) as reader:
+            while (args := await reader.read()) is not None:
+                while len(self._calls) + len(self._ended) >= self._limit:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+                call = self._submit(fn, args)
+                self._under_way.add(call)
+                self._calls.append(call)
+                call.add_done_callback(self._on_done)
+
+    def _on_done(self, call: asyncio.Task[Any]) -> None:
+        self._under_way.discard(call)
+        if self._closed:
+            if not call.cancelled() and (error := call.exception()) is not None:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a call of a map failed while it was being closed", "exception": error}
+                )
+            return
+        if not self._ordered:
+            self._calls.remove(call)
+            self._ended.append(call)
+        self._wake()
+
+    # --------------------------------------------------------------- consumer --
+
+    def has_result(self) -> bool:
+        if self._results or self._error is not None or self._ended:
+            return True
+        return self._ordered and bool(self._calls) and self._calls[0].done()
+
+    def is_over(self) -> bool:
+        """Whether nothing more will come. Raises what the source raised."""
+        if self._closed:
+            return True
+        assert self._pump is not None
+        if self._calls or not self._pump.done():
+            return False
+        self._pump.result()
+        return True
+
+    async def wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done() and (self.has_result() or not self._calls):
+            self._waiter.set_result(None)
+
+    def take(self) -> Any:
+        """The next result, which is there, or the error."""
+        if not self._results and self._error is None:
+            call = (self._ended or self._calls).popleft()
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
+            outcome = call.result()
+            if self._chunk == 1:
+                self._results.append(outcome)
+            else:
+                results, failure = outcome
+                self._results.extend(results)
+                if failure is not None:
+                    self._error, text = failure
+                    self._error.__cause__ = RemoteTraceback(text)
+        if not self._results:
+            assert self._error is not None
+            error, self._error = self._error, None
+            raise error
+        if self._progress is not None:
+            self._progress.advance()
+        return self._results.popleft()
+
+    # -------------------------------------------------------------------- end --
+
+    def abandon(self) -> None:
+        """Nobody wants the results any more."""
+        if self._closed:
+            return
+        self._closed = True
+        self._results.clear()
+        self._error = None
+        for call in (*self._ended, *self._calls):
+            if call.done() and not call.cancelled():
+                call.exception()  # seen
+        if self._progress is not None:
+            self._progress.stop()
+        if self._pump is not None and not self._pump.get_loop().is_closed():
+            self._pump.cancel()
+            for call in self._under_way:
+                call.cancel()
+
+    async def close(self) -> None:
+        self.abandon()
+        self._calls.clear()
+        self._ended.clear()
+        cancelled: asyncio.CancelledError | None = None
+        while left := [task for task in (self._pump, *self._under_way) if task and not task.done()]:
+            try:
+                await asyncio.wait(left)
+            except asyncio.CancelledError as error:  # they have been cancelled already, and are waited for
+                cancelled = error
+        if self._pump is not None and not self._pump.cancelled():
+            self._pump.exception()  # seen
+        if cancelled is not None:
+            raise cancelled
+
+
+class _Reader:
+    """Items of a source, each as the arguments of a call."""
+
+    def __init__(self, source: Iterable[Any] | AsyncIterable[Any], chunk: int) -> None:
+        self._chunk = chunk
+        self._items: Iterator[Any] | None = None
+        self._async_items: Any = None
+        if isinstance(source, AsyncIterable):
+            self._async_items = aiter(source)
+        else:
+            self._items = iter(source)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        close = getattr(self._async_items, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def read(self) -> tuple[Any, ...] | None:
+        items: list[Any] = []
+        if self._items is not None:
+            for item in self._items:
+                items.append(item)
+                if len(items) == self._chunk:
+                    break
+        else:
+            async for item in self._async_items:
+                items.append((item,))
+                if len(items) == self._chunk:
+                    break
+        if not items:
+            return None
+        return items[0] if self._chunk == 1 else (items,)
+
+
+class Chunk:
+    """Calls a function with several items, one after the other."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        functools.update_wrapper(self, fn, updated=())
+        del self.__wrapped__  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> Any:
+        return Chunk, (self.fn,)
+
+    async def __call__(self, items: list[tuple[Any, ...]]) -> tuple[list[Any], Any]:
+        """The results up to the first that failed, and the error of that."""
+        results: list[Any] = []
+        for item in items:
+            try:
+                result = self.fn(*item)
+                coro = as_coroutine(result, self.fn)
+                if coro is not None:
+                    result = await coro
+            except Exception as error:
+                return results, portable(error)
+            results.append(result)
+        return results, None
+
+
+class Progress:
+    """A progress bar, by rich."""
+
+    def __init__(self, fn: Callable[..., Any], total: int | None) -> None:
+        try:
+            from rich.progress import MofNCompleteColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+        except ImportError:
+            raise ImportError("progress=True needs rich: pip install rich") from None
+        columns = (*Bar.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Bar(*columns)
+        self._task = self._bar.add_task(name_of(fn), total=total)
+
+    def start(self) -> None:
+        self._bar.start()
+
+    def advance(self) -> None:
+        self._bar.advance(self._task)
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+def mapped(
+    submit: Submit,
+    fn: Callable[..., Any],
+    sources: tuple[Any, ...],
+    ordered: bool,
+    limit: int,
+    chunk: int,
+    progress: bool,
+) -> Mapped[Any]:
+    """Check what `map` was given, and make its results of it."""
+    for name, value in (("limit", limit), ("chunk", chunk)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, not {value!r}")
+    if not sources:
+        raise TypeError("map() needs at least one iterable")
+    source: Any
+    if len(sources) == 1 and isinstance(sources[0], AsyncIterable):
+        source = sources[0]
+    else:
+        for one in sources:
+            if not isinstance(one, Iterable):
+                raise TypeError(f"map() takes iterables, or one asynchronous iterable, not {one!r}")
+        source = zip(*sources, strict=False)
+    total = min((len(one) for one in sources if isinstance(one, Sized)), default=None)
+    bar = Progress(fn, total) if progress else None
+    return Mapped(Course(submit, fn, source, ordered, limit, chunk, bar))
