@@ -9,6 +9,9 @@
 from pinloop._channel_parts import ChannelStatistics
 from pinloop.errors import BrokenChannel, ChannelError, ClosedChannel, EndOfChannel, WouldBlock
 
+cdef str NO_SENDERS = "all senders are closed"
+cdef str NO_RECEIVERS = "all receivers are closed"
+
 cdef enum ChannelOperation:
     CHANNEL_SEND
     CHANNEL_RESERVE
@@ -176,13 +179,17 @@ cdef class Channel(Waitable):
         """Whether nothing will be sent any more."""
         return self.open_senders == 0 and self.reserved == 0
 
+    cdef object the_end(self):
+        """What receivers get when nothing will be sent any more."""
+        return EndOfChannel if self.failure is None else BrokenChannel
+
     cdef int unreserve(self) except -1:
         """A permit is gone, with what it was for or without."""
         self.reserved -= 1
         if self.senders.first != NULL:
             self.admit()
         if self.is_over() and self.held() == 0:
-            self.fail_all(&self.receivers, NULL, EndOfChannel, "all senders are closed")
+            self.fail_all(&self.receivers, NULL, self.the_end(), self.failure or NO_SENDERS)
         return 0
 
     # ------------------------------------------------------------------- the rules --
@@ -191,7 +198,7 @@ cdef class Channel(Waitable):
         if end.closed:
             raise ClosedChannel("this sender is closed")
         if self.open_receivers == 0:
-            raise BrokenChannel("all receivers are closed")
+            raise BrokenChannel(self.failure or NO_RECEIVERS)
         return 0
 
     cdef bint may_send(self) except -1:
@@ -241,9 +248,9 @@ cdef class Channel(Waitable):
             claim_for(waiter, None, None)
             return stored
         if self.is_over():
-            if iterates:
+            if iterates and self.failure is None:
                 raise StopAsyncIteration
-            raise EndOfChannel("all senders are closed")
+            raise self.the_end()(self.failure or NO_SENDERS)
         return WOULD_BLOCK
 
     cdef list receive_more(self, list items, Py_ssize_t most):
@@ -266,11 +273,11 @@ cdef class Channel(Waitable):
         if sends:
             self.open_senders -= 1
             if self.is_over():
-                self.fail_all(&self.receivers, NULL, EndOfChannel, "all senders are closed")
+                self.fail_all(&self.receivers, NULL, self.the_end(), self.failure or NO_SENDERS)
             return 0
         self.open_receivers -= 1
         if self.open_receivers == 0:
-            self.fail_all(&self.senders, NULL, BrokenChannel, "all receivers are closed")
+            self.fail_all(&self.senders, NULL, BrokenChannel, self.failure or NO_RECEIVERS)
             if self.heap is not None:
                 self.heap.clear()
             self.returned = None

@@ -67,6 +67,14 @@ cdef class ChannelEnd:
         """Raise RuntimeError in another thread than that of its event loop."""
         self.channel.check_thread()
 
+    def _break(self, str why):
+        """Close this end, the last of its side, because what was behind it is lost.
+
+        The other side is told `why`, by BrokenChannel; receivers once they have what is still there.
+        """
+        self.channel.failure = why
+        self.close()
+
     @property
     def closed(self):
         """Whether this end is closed."""

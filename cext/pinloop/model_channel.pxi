@@ -21,6 +21,7 @@ cdef class Channel(Waitable):
     cdef bint single             # a oneshot: one receiver, that waits once
     cdef uint64_t handed         # items that went straight to who waited for one
     cdef list returned           # the serials of those at the head that came back; None: none did
+    cdef str failure             # why one side was lost, which the other is told; None: it was not
     cdef Py_ssize_t reserved     # places promised to permits
     cdef Py_ssize_t open_senders
     cdef Py_ssize_t open_receivers
@@ -51,6 +52,8 @@ cdef class Channel(Waitable):
     cdef bint take_back(self, object stored) except -1
     @cython.final
     cdef bint is_over(self) noexcept
+    @cython.final
+    cdef object the_end(self)
     @cython.final
     cdef int unreserve(self) except -1
     @cython.final

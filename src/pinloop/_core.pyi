@@ -1484,6 +1484,11 @@ class ChannelEnd(Generic[_T]):
         """
     def _check_thread(self) -> None:
         """Raise RuntimeError in another thread than that of its event loop."""
+    def _break(self, why: str) -> None:
+        """Close this end, the last of its side, because what was behind it is lost.
+
+        The other side is told `why`, by BrokenChannel; receivers once they have what is still there.
+        """
     @property
     def closed(self) -> bool:
         """Whether this end is closed."""

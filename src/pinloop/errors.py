@@ -17,7 +17,10 @@ class EndOfChannel(ChannelError):
 
 
 class BrokenChannel(ChannelError):
-    """Nobody will receive what is sent: all receivers are closed."""
+    """Nobody will receive what is sent: all receivers are closed.
+
+    Receivers get it where the sender was in a worker that ended without closing the channel.
+    """
 
 
 class ClosedChannel(ChannelError):

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pinloop.workers import Workers
+from pinloop.workers import Restart, Workers
 
 
 def children() -> set[int]:
@@ -38,7 +39,7 @@ def shared(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[tu
         over = asyncio.Event()
 
         async def host() -> None:
-            async with Workers(2, "process", placement=None) as pool:
+            async with Workers(2, "process", None, Restart(1000)) as pool:
                 opened.set_result(pool)
                 await over.wait()
 
@@ -48,6 +49,8 @@ def shared(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[tu
 
         async def end() -> None:
             over.set()
+            await asyncio.wait([task], timeout=5)
+            task.cancel()  # in vain, unless a test failed and left a call behind
             await task
 
         task = loop.create_task(host())
@@ -68,10 +71,16 @@ def use(shared: tuple[asyncio.Runner, Workers]) -> Use:
             errors: list[Any] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
             pids = [worker.pid for worker in pool]
-            result = await test(pool)
-            assert not errors
-            assert [worker.calls for worker in pool] == [0, 0]
-            assert [worker.pid for worker in pool] == pids
+            try:
+                result = await test(pool)
+                assert not errors
+                assert [worker.calls for worker in pool] == [0, 0]
+                assert [worker.pid for worker in pool] == pids
+            except BaseException:
+                for pid in pids:  # the next test gets new ones, and the pool has nothing to wait for
+                    if pid is not None:
+                        os.kill(pid, signal.SIGKILL)
+                raise
             return result
 
         return runner.run(main())

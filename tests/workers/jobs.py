@@ -296,3 +296,80 @@ def crash_once(path: str, x: int) -> int:
         report(path, "crashed")
         os._exit(1)
     return x
+
+
+# Channels: one end of each is here.
+
+
+async def produce(tx: pinloop.Sender[Any], items: Any) -> str:
+    async with tx:
+        for item in items:
+            await tx.send(item)
+    return "produced"
+
+
+async def produce_then(tx: pinloop.Sender[Any], items: Any, then: Any) -> None:
+    for item in items:
+        await tx.send(item)
+    await asyncio.sleep(0.05)  # so that they have left
+    then()
+
+
+async def consume(rx: pinloop.Receiver[Any], most: int = 10**9) -> list[Any]:
+    got = []
+    async with rx:
+        async for item in rx:
+            got.append(item)
+            if len(got) == most:
+                break
+    return got
+
+
+async def answer(rx: pinloop.Receiver[Any], tx: pinloop.Sender[Any]) -> None:
+    async with rx, tx:
+        async for item in rx:
+            await tx.send(item + 1)
+
+
+async def hold(end: Any, path: str) -> None:
+    report(path, "holding")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        end.close()
+
+
+async def recv_one(rx: pinloop.Receiver[Any], hold_on: float = 0) -> Any:
+    return await rx.recv()
+
+
+async def send_until_broken(tx: pinloop.Sender[Any]) -> tuple[int, str]:
+    sent = 0
+    while True:
+        try:
+            await tx.send(sent)
+        except pinloop.BrokenChannel as error:
+            return sent, str(error)
+        sent += 1
+
+
+async def recv_until_broken(rx: pinloop.Receiver[Any]) -> tuple[list[Any], str]:
+    got = []
+    while True:
+        try:
+            got.append(await rx.recv())
+        except pinloop.ChannelError as error:
+            return got, f"{type(error).__name__}: {error}"
+
+
+async def select_from(rx1: pinloop.Receiver[Any], rx2: pinloop.Receiver[Any]) -> list[Any]:
+    got = []
+    while len(got) < 4:
+        arm, item = await pinloop.select(rx1, rx2)
+        got.append((arm, item))
+    rx1.close()
+    rx2.close()
+    return got
+
+
+async def ignore_second(rx: pinloop.Receiver[Any], _: Any) -> None: ...

@@ -19,10 +19,12 @@ from typing import Any, NoReturn
 
 from ..scopes import scope
 from . import context as contexts
+from .channel import Hub
 from .errors import RemoteTraceback, Unpicklable, WorkerError, WorkersClosed
 from .link import Link
 from .wire import (
     CALL,
+    CALL_WITH_ENDS,
     CANCEL,
     CANCELLED,
     DEFINE,
@@ -66,7 +68,8 @@ class _Call:
 class Caller:
     """The calls of one worker, in the pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, index: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, index: int, hub: Hub) -> None:
+        self.hub = hub
         self.lost = False
         self.calls: dict[int, _Call] = {}
         self._loop = loop
@@ -115,10 +118,17 @@ class Caller:
         link = self._link
         carried: Any = contexts.variables() if link.pickles else list(contextvars.copy_context().items())
         deadline = contexts.deadline()
+        kind = CALL
+        shipments: list[Any] | None = None
+        if self.hub.ends:
+            args, shipments = self.hub.pack(args)
+            kind = CALL_WITH_ENDS
         if carried is None and deadline is None:
-            link.post(CALL, number, (what, args))
+            link.post(kind, number, (what, args))
         else:
-            link.post(CALL, number, (what, args, carried, deadline))
+            link.post(kind, number, (what, args, carried, deadline))
+        if shipments:
+            self.hub.ship(shipments)
 
     def _define(self, fn: Callable[..., Any]) -> int | Callable[..., Any]:
         """Tell the worker a function, once: the number by which it knows it now."""
@@ -131,6 +141,10 @@ class Caller:
 
     def _explain(self, fn: Callable[..., Any], args: tuple[Any, ...], error: Exception) -> NoReturn:
         """A call could not be pickled: say which part of it."""
+        if isinstance(error, Unpicklable):
+            raise error
+        if self.hub.ends:
+            args, _ = self.hub.pack(args)
         what = "an argument"
         for name, part in [("the function", fn), *((f"argument {i}", arg) for i, arg in enumerate(args, 1))]:
             try:
@@ -236,7 +250,9 @@ class Callee:
         link: Link,
         index: int,
         context: contextvars.Context,
+        hub: Hub,
     ) -> None:
+        self._hub = hub
         self._loop = loop
         self._link = link
         self._index = index
@@ -246,6 +262,7 @@ class Callee:
         self._quick: set[int] = set()  # those of them that did not hold up the loop when they last ran
         link.handlers[DEFINE] = self._on_define
         link.handlers[CALL] = self._on_call
+        link.handlers[CALL_WITH_ENDS] = functools.partial(self._on_call, ends=True)
         link.handlers[CANCEL] = self._on_cancel
 
     def _on_define(self, number: int, payload: Any) -> None:
@@ -254,9 +271,11 @@ class Callee:
         except Exception as error:
             self._functions[number] = _Unknown(error)
 
-    def _on_call(self, number: int, payload: Any) -> None:
+    def _on_call(self, number: int, payload: Any, ends: bool = False) -> None:
         try:
             fn, args, *extras = self._link.load(payload)
+            if ends:
+                args = self._hub.unpack(args)
         except Exception as error:
             self._refuse(number, "the arguments of a call", error)
             return

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterat
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
+from .._core import Receiver, Sender
+from ..channels import checked_capacity
 from ..scopes import scope
 from .calls import Caller, name_of
 from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
@@ -377,6 +379,25 @@ class Workers:
                 self._refuse()
             await self._changed()
 
+    async def channel(self, index: int, capacity: float) -> tuple[Sender[Any], Receiver[Any]]:
+        """A channel between this loop and a worker; its two ends, one of which is to be sent there.
+
+        tx, rx = await pool.channel(0, 16)
+        consumer = pool[0].submit(consume, rx)      # the end is an argument of a call in that worker
+        await tx.send(item)
+
+        What was sent away is closed here; the ends that are in use are as those of `pinloop.channel`. It
+        holds up to `capacity` items, half of them on either side, beside those on their way to the worker's
+        loop; with 0 a sender waits until a receiver waits too, with `math.inf` never. Items are pickled soon
+        after they were sent; one that cannot be breaks the channel, and is reported to the loop's exception
+        handler.
+
+        Where the worker ends, senders here get BrokenChannel, and so do receivers once they have what had
+        come. Waits while the worker is being restarted. Raises as `pinloop.channel`, IndexError for a worker
+        that there is not, and what `run` raises for a pool that is not open.
+        """
+        return await self[index].channel(capacity)
+
     # ------------------------------------------------------------ the workers --
 
     def __getitem__(self, index: int) -> Worker:
@@ -458,6 +479,13 @@ class Worker:
     def submit(self, fn: Function, *args: Any, idempotent: bool = False) -> asyncio.Task[Any]:
         """As the pool's `submit`, in this worker."""
         return self._pool._submit(self._slot, fn, args, idempotent)
+
+    async def channel(self, capacity: float) -> tuple[Sender[Any], Receiver[Any]]:
+        """A channel between this loop and this worker. As the pool's `channel`."""
+        least = checked_capacity(capacity)
+        self._pool._check_open()
+        caller = self._slot.caller or await self._pool._up(self._slot)
+        return caller.hub.open(least)
 
     def scope(
         self, deadline: float | None = None, shield: bool = False, limit: int | None = None

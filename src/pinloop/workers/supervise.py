@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .calls import Caller
+from .channel import Hub
 from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersFailed
 from .link import Link
 from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP
@@ -131,7 +132,8 @@ class Slot:
                     raise WorkersFailed(f"worker {self.index} could not be restarted: {error}") from error
                 raise
             self.life = life
-            self.caller = Caller(self._loop, life.link, self.index)
+            hub = Hub(self._loop, life.link)
+            self.caller = Caller(self._loop, life.link, self.index, hub)
             watch = Watch(self._loop, life, self._rules)
             self._changed()
             try:
@@ -192,6 +194,7 @@ class Slot:
         caller, self.caller, self.life = self.caller, None, None
         if caller is not None:
             caller.lose(lambda name: WorkerCrashed(self.index, exit, name))
+            caller.hub.close("the pool was closed" if self._stopping else f"worker {self.index} {exit}")
         if self._stopping and not self._given_up and exit != "exited with code 0":
             self.problems.append(WorkerCrashed(self.index, f"{exit} while it was being stopped"))
         self._changed()

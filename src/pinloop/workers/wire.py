@@ -21,11 +21,11 @@ HEADER = struct.Struct("=QQHBB")
 """Bytes that follow, number (of a call, a channel ...), how many out-of-band buffers, kind, flags."""
 
 # The kinds of messages. To a worker:
-START, DEFINE, CALL, CANCEL, PING, STOP = range(1, 7)
+START, DEFINE, CALL, CALL_WITH_ENDS, CANCEL, PING, STOP = range(1, 8)
 # From a worker:
 READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, PONG, ENDED = range(11, 19)
 # Both ways, of channels:
-ITEM, CREDIT, SENDERS_GONE, RECEIVERS_GONE, TAKEN_BACK = range(21, 26)
+ITEMS, CREDIT, SENDERS_GONE, RECEIVERS_GONE = range(21, 25)
 
 SHARED_PICKLE = 1
 """Flag: the pickle is the first thing in the shared memory."""

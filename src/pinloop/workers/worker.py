@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .calls import Callee, as_coroutine
+from .channel import Hub
 from .errors import Unpicklable
 from .link import Link
 from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP, dumps, loads, protocol
@@ -84,10 +85,12 @@ async def work(link: Link, worker: CurrentWorker, failure: BaseException | None 
         await link.sent()
         return
     context.run(_this.set, CurrentWorker(worker.index, worker.cpus, worker.backend, state))
-    callee = Callee(loop, link, worker.index, context)
+    hub = Hub(loop, link)
+    callee = Callee(loop, link, worker.index, context, hub)
     link.post(READY, 0)
     await ended
     await callee.cancel_all()
+    hub.close("the pool was closed")
     problem: Any = None
     try:
         await _run_hook(hooks.teardown, context)
