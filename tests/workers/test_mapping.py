@@ -83,6 +83,16 @@ def test_the_first_error_ends_it(use: Use, chunk: int) -> None:
     use(test)
 
 
+def test_other_errors_are_told_in_a_note(use: Use) -> None:
+    async def test(pool: Workers) -> None:
+        with pytest.raises(LookupError) as caught:
+            await pool.map(jobs.fail_plainly, ["a", "b", "c"])
+        assert str(caught.value) == "a"
+        assert any("2 other calls of the map failed" in note for note in caught.value.__notes__)
+
+    use(test)
+
+
 def test_an_error_of_the_source_comes_after_the_results(use: Use) -> None:
     def source() -> Iterator[int]:
         yield from range(3)

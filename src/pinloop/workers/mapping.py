@@ -59,8 +59,8 @@ class Mapped(Generic[T]):
             result: T = course.take()
         except (asyncio.CancelledError, StopAsyncIteration):
             raise
-        except BaseException:
-            await course.close()
+        except BaseException as error:
+            await course.close(error)
             raise
         return result
 
@@ -110,6 +110,7 @@ class Course:
         self._room: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self._failed: list[BaseException] = []  # errors that nobody has seen
 
     def begin(self) -> None:
         if not self._closed:
@@ -134,10 +135,7 @@ class Course:
     def _on_done(self, call: asyncio.Task[Any]) -> None:
         self._under_way.discard(call)
         if self._closed:
-            if not call.cancelled() and (error := call.exception()) is not None:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "a call of a map failed while it was being closed", "exception": error}
-                )
+            self._note(call)
             return
         if not self._ordered:
             self._calls.remove(call)
@@ -202,8 +200,8 @@ class Course:
         self._results.clear()
         self._error = None
         for call in (*self._ended, *self._calls):
-            if call.done() and not call.cancelled():
-                call.exception()  # seen
+            if call.done():
+                self._note(call)
         if self._progress is not None:
             self._progress.stop()
         if self._pump is not None and not self._pump.get_loop().is_closed():
@@ -211,7 +209,12 @@ class Course:
             for call in self._under_way:
                 call.cancel()
 
-    async def close(self) -> None:
+    def _note(self, call: asyncio.Task[Any]) -> None:
+        if not call.cancelled() and (error := call.exception()) is not None:
+            self._failed.append(error)
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """End it, and wait for it. Of other calls that failed `error` is told, else the loop."""
         self.abandon()
         self._calls.clear()
         self._ended.clear()
@@ -219,10 +222,18 @@ class Course:
         while left := [task for task in (self._pump, *self._under_way) if task and not task.done()]:
             try:
                 await asyncio.wait(left)
-            except asyncio.CancelledError as error:  # they have been cancelled already, and are waited for
-                cancelled = error
+            except asyncio.CancelledError as request:  # they have been cancelled already, and are waited for
+                cancelled = request
         if self._pump is not None and not self._pump.cancelled():
             self._pump.exception()  # seen
+        failed, self._failed = self._failed, []
+        if error is not None and failed:
+            error.add_note(f"{len(failed)} other calls of the map failed, too; one of them: {failed[0]!r}")
+        elif error is None:
+            for one in failed:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a call of a map failed, which was closed before", "exception": one}
+                )
         if cancelled is not None:
             raise cancelled
 
