@@ -457,7 +457,21 @@ arrived_method.ml_flags = METH_O
 
 def current_node(task):
     """The innermost node of the tree of scopes that the task is in, which runs: as its host or as a child."""
-    node = get_variable(scope_variable)
+    return own_node(get_variable(scope_variable), task)
+
+
+def task_node(task):
+    """The same of a task that need not run, whatever its class; None where its context is not to be had."""
+    if type(task) is Task:
+        # One that is at rest stays so: what is looked at is another with the same in it.
+        context = whole_context((<Task>task).context) if (<Task>task).context is not None else None
+    else:
+        context = task.get_context() if hasattr(task, "get_context") else None
+    return None if context is None else own_node(context.get(scope_variable), task)
+
+
+cdef object own_node(object node, object task):
+    """The node that a task's variable says, if the task is in it and did not only inherit it."""
     if node is None or task is None:
         return None
     if type(node) is Group:

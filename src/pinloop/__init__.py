@@ -66,6 +66,7 @@ from .channels import (
     watch,
 )
 from .combine import consume_budget, join, race, race_ok, try_join, yield_now
+from .dumps import dump_on_signal, dump_tasks
 from .errors import BrokenChannel, ChannelError, ClosedChannel, EndOfChannel, Lagged, WouldBlock
 from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
@@ -145,6 +146,8 @@ __all__ = [
     "channel",
     "consume_budget",
     "current_worker",
+    "dump_on_signal",
+    "dump_tasks",
     "fail_after",
     "fail_at",
     "from_channel",

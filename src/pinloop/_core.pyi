@@ -1296,6 +1296,9 @@ scope_variable: ContextVar[Any]
 def current_node(task: asyncio.Task[Any] | None) -> Any:
     """The innermost node of the tree of scopes that the task is in, which runs: as its host or as a child."""
 
+def task_node(task: asyncio.Task[Any]) -> Any:
+    """The same of a task that need not run, whatever its class; None where its context is not to be had."""
+
 @final
 @disjoint_base
 class Group(Call):

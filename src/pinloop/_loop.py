@@ -63,6 +63,7 @@ class Loop(Endpoints):
         self._set_spin(spin_us)
         self._has_stock_tasks = tasks == "asyncio"
         self._set_stock_tasks(self._has_stock_tasks)
+        self._number: int  # of the loops of this process
         add_loop(self)
         self._exception_handler: ExceptionHandler | None = None
         self._default_executor: concurrent.futures.ThreadPoolExecutor | None = None

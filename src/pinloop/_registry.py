@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 import weakref
 from asyncio import futures, tasks
@@ -53,8 +54,22 @@ def _registry() -> TaskRegistry:
 
 
 def add_loop(loop: Loop) -> None:
-    """Have `asyncio.all_tasks(loop)` find the tasks of `loop`."""
+    """Have `asyncio.all_tasks(loop)` find the tasks of `loop`, and `live_loops` the loop."""
+    loop._number = next(_numbers)
     _registry().loops.add(loop)
+
+
+_numbers = itertools.count()
+
+
+def live_loops() -> list[Loop]:
+    """Pinloop's loops of this process that have not gone, oldest first. May be called from any thread."""
+    while True:
+        try:
+            found = list(_registry().loops)
+        except RuntimeError:  # another thread has made one meanwhile
+            continue
+        return sorted(found, key=lambda loop: loop._number)
 
 
 def _teach_awaited_by() -> None:
