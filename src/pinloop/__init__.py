@@ -74,6 +74,7 @@ from .streams import Stream, from_channel, stream
 
 if TYPE_CHECKING:
     from . import workers
+    from .watching import publish_metrics
     from .workers import (
         CurrentWorker,
         RemoteTraceback,
@@ -161,6 +162,7 @@ __all__ = [
     "open_connection",
     "open_unix_connection",
     "priority",
+    "publish_metrics",
     "race",
     "race_ok",
     "readable",
@@ -215,6 +217,10 @@ def __getattr__(name: str) -> Any:
         from . import workers
 
         return getattr(workers, name)
+    if name == "publish_metrics":  # with sockets and temporary files
+        from .watching import publish_metrics
+
+        return publish_metrics
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

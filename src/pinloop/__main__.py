@@ -1,9 +1,11 @@
-"""Command line: run a program on pinloop, or the benchmarks.
+"""Command line: run a program on pinloop, look at one that runs, or the benchmarks.
 
 python -m pinloop script.py [args]    as `python script.py [args]`, on pinloop
 python -m pinloop -m module [args]    as `python -m module [args]`, on pinloop
 python -m pinloop -c code [args]      as `python -c code [args]`, on pinloop
 python -m pinloop bench [options]     the performance comparison (see bench --help)
+python -m pinloop top [PID]           the loops of running processes, live (see top --help)
+python -m pinloop tasks PID           what every task of a running process does
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ def main(argv: list[str]) -> int:
         from .bench import main as bench
 
         return bench(rest)
+    if command in ("top", "tasks"):
+        from . import top
+
+        return (top.main if command == "top" else top.tasks_main)(rest)
     if command in ("-m", "-c") and not rest:
         print(f"pinloop: {command} needs an argument", file=sys.stderr)
         return 2

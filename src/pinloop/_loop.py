@@ -72,6 +72,10 @@ class Loop(Endpoints):
         self._asyncgens_are_shut = False
         self._signals = Signals(self)
         self._set_debug(_debug_by_default())
+        if os.environ.get("PINLOOP_WATCH"):
+            from .watching import publish_if_asked
+
+            publish_if_asked()
 
     def __del__(self) -> None:
         if hasattr(self, "_signals") and not self.is_closed() and not self.is_running():

@@ -106,15 +106,25 @@ def _describe_loop(loop: asyncio.AbstractEventLoop, most: int | None) -> Iterato
     if loop.is_running():
         name = next((each.name for each in threading.enumerate() if each.ident == thread), "?")
         where = f"in thread {name!r}"
-    tasks = _tasks_of(loop)
     number = getattr(loop, "_number", None)
-    yield f"Loop {'' if number is None else f'{number} '}{_safe(loop)}, {where}, tasks: {len(tasks)}"
+    name = f"Loop {'' if number is None else f'{number} '}{_safe(loop)}, {where}"
+    if _is_out_of_reach(thread):
+        yield f"{name}; without a GIL only the thread itself can look at its tasks"
+        return
+    tasks = _tasks_of(loop)
+    yield f"{name}, tasks: {len(tasks)}"
     stack = _stack_of_thread(thread) if thread is not None and loop.is_running() else []
     for task in tasks[:most]:
         yield ""
         yield from _describe_task(task, stack)
     if most is not None and len(tasks) > most:
         yield f"\n... and {len(tasks) - most} more tasks"
+
+
+def _is_out_of_reach(thread: int | None) -> bool:
+    """Whether another thread may be changing what is to be looked at."""
+    has_gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return thread is not None and thread != threading.get_ident() and not has_gil()
 
 
 def _tasks_of(loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
