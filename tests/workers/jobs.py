@@ -373,3 +373,50 @@ async def select_from(rx1: pinloop.Receiver[Any], rx2: pinloop.Receiver[Any]) ->
 
 
 async def ignore_second(rx: pinloop.Receiver[Any], _: Any) -> None: ...
+
+
+# Supervision.
+
+hoard: list[bytes] = []
+
+
+def swell(size: int) -> int:
+    hoard.append(b"\1" * size)
+    return size
+
+
+def stop_yourself() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+async def pause(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+def open_files() -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            continue
+    return found
+
+
+def files_of_a_child() -> str:
+    import subprocess
+
+    code = (
+        "import os; print(*(os.readlink(p) for i in range(20) if os.path.exists(p := f'/proc/self/fd/{i}')))"
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, close_fds=False, check=True).stdout
+
+
+async def sometimes(x: int, chance: int) -> int:
+    """One in `chance` ends the worker."""
+    await asyncio.sleep(0)
+    if chance and x % chance == chance - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
