@@ -66,7 +66,6 @@ from .channels import (
     watch,
 )
 from .combine import consume_budget, join, race, race_ok, try_join, yield_now
-from .dumps import dump_on_signal, dump_tasks
 from .errors import BrokenChannel, ChannelError, ClosedChannel, EndOfChannel, Lagged, WouldBlock
 from .runner import install, new_event_loop, run
 from .scopes import Scope, TaskStatus, fail_after, fail_at, move_on_after, move_on_at, scope
@@ -74,6 +73,7 @@ from .streams import Stream, from_channel, stream
 
 if TYPE_CHECKING:
     from . import workers
+    from .dumps import dump_on_signal, dump_tasks
     from .watching import publish_metrics
     from .workers import (
         CurrentWorker,
@@ -217,7 +217,11 @@ def __getattr__(name: str) -> Any:
         from . import workers
 
         return getattr(workers, name)
-    if name == "publish_metrics":  # with sockets and temporary files
+    if name in ("dump_on_signal", "dump_tasks"):
+        from . import dumps
+
+        return getattr(dumps, name)
+    if name == "publish_metrics":  # brings sockets and temporary files along
         from .watching import publish_metrics
 
         return publish_metrics
