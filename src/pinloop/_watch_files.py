@@ -50,6 +50,7 @@ def listen() -> tuple[socket.socket, Path]:
     It gets its name only then: whoever finds it can connect to it, and one that refuses is a dead process's.
     """
     place = make()
+    sweep(place)
     path, fresh = place / str(os.getpid()), place / f".{os.getpid()}"
     fresh.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -68,13 +69,35 @@ def listen() -> tuple[socket.socket, Path]:
 
 
 def watched() -> list[int]:
-    """The processes that have a socket there, which may be dead. Raises PermissionError."""
+    """The processes that have a socket there. Raises PermissionError."""
     place = folder()
     try:
         check(place)
     except FileNotFoundError:
         return []
-    return sorted(int(name) for name in os.listdir(place) if name.isascii() and name.isdigit())
+    return sweep(place)
+
+
+def sweep(place: Path) -> list[int]:
+    """Remove what killed processes left; whose sockets are there then.
+
+    That there is no process of a number does not say enough: a container has numbers of its own.
+    """
+    left = []
+    for pid in sorted(int(name) for name in os.listdir(place) if name.isascii() and name.isdigit()):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            try:
+                connect(pid, 1.0).close()
+            except ProcessLookupError:
+                continue
+            except OSError:
+                pass
+        except PermissionError:
+            pass  # somebody else's, which got the number
+        left.append(pid)
+    return left
 
 
 def connect(pid: int, timeout: float) -> socket.socket:

@@ -205,9 +205,9 @@ class WatchedProcess:
 
 
 def watched_processes() -> list[int]:
-    """The numbers of the processes of this user that are watched. Raises PermissionError.
+    """The numbers of the processes of this user that are watched.
 
-    One that was killed may be among them; asking it finds that out.
+    What killed ones have left is removed. Raises PermissionError if the folder can be entered by others.
     """
     return _watch_files.watched()
 

@@ -199,10 +199,33 @@ def test_what_a_killed_process_left_is_found_out(start: Any, place: Path) -> Non
     child = start()
     child.process.kill()
     child.process.wait()
-    assert watching.watched_processes() == [child.pid]
+    assert place.joinpath(str(child.pid)).exists()
     with pytest.raises(ProcessLookupError, match="has ended"):
         watching.read_process(child.pid)
     assert list(place.iterdir()) == []
+
+
+def test_who_looks_or_publishes_removes_what_killed_processes_left(start: Any, place: Path) -> None:
+    for others in (0, 1):
+        child = start()
+        child.process.kill()
+        child.process.wait()
+        if others:
+            other = start()
+            assert watching.watched_processes() == [other.pid]
+        else:
+            assert watching.watched_processes() == []
+        assert [path.name for path in place.iterdir()] == [str(each) for each in watching.watched_processes()]
+
+
+def test_a_socket_whose_process_is_not_to_be_seen_from_here_stays(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended, socket.socket(socket.AF_UNIX) as listener:
+        ended.wait()
+        listener.bind(str(place / str(ended.pid)))  # as a container's would be
+        listener.listen()
+        assert watching.watched_processes() == [ended.pid]
+        assert place.joinpath(str(ended.pid)).exists()
 
 
 def test_a_stopped_process_does_not_answer(start: Any) -> None:

@@ -25,7 +25,7 @@ def test_every_example_says_what_it_prints() -> None:
 
 @pytest.mark.parametrize(("program", "output"), EXAMPLES, ids=range(len(EXAMPLES)))
 def test_example(program: str, output: str, no_fd_leak: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PINLOOP_WATCH", "PINLOOP_WATCH_DIR"):
+    for name in ("PINLOOP_WATCH", "PINLOOP_WATCH_DIR", "PYTHONASYNCIODEBUG"):
         monkeypatch.delenv(name, raising=False)
     if "prometheus_client" in program:
         pytest.importorskip("prometheus_client", reason="the extra `prometheus` is not installed")

@@ -33,6 +33,7 @@ from tests.core.support import (
     tcp_pair,
     turn,
 )  # fmt: skip
+from tests.tls import client_context, server_context
 
 Make = Callable[..., tuple[pinloop.Loop, _core.ScriptedPoller]]
 
@@ -520,6 +521,36 @@ def test_bytes_of_files(loop: pinloop.Loop, connect: Connect, tmp_path: Any) -> 
     assert moved(loop, before) == (10_000, 10_000)
     near.transport.abort()
     run_until(loop, lambda: far.lost)
+
+
+def test_bytes_of_tls_are_those_on_the_wire(loop: pinloop.Loop) -> None:
+    near, far = tcp_pair()
+    far.setblocking(False)
+    client, server = Recorder(), Recorder()
+    before = loop.metrics()
+
+    async def main() -> None:
+        accepting = asyncio.ensure_future(
+            loop.connect_accepted_socket(lambda: server, far, ssl=server_context())
+        )
+        await loop.create_connection(
+            lambda: client, sock=near, ssl=client_context(), server_hostname="localhost"
+        )
+        await accepting
+        client.transport.write(b"x" * 100_000)
+        while len(server.got) < 100_000:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    assert loop.metrics().connections == 2
+    received, sent = moved(loop, before)
+    assert 100_000 < received == sent < 110_000
+    client.transport.abort()
+    server.transport.abort()
+    run_until(loop, lambda: client.lost and server.lost)
+    for _ in range(3):
+        turn(loop)
+    assert loop.metrics().connections == 0
 
 
 # ---------------------------------------------------------------------------- the value --

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, assert_type
 
 import pinloop
+import pinloop.metrics
 
 
 async def main() -> int:
@@ -205,3 +207,14 @@ async def combined() -> None:
     async with limiter:
         assert_type(limiter.statistics().borrowers, tuple[object, ...])
     assert_type(pinloop.Semaphore(2).statistics(), pinloop.SemaphoreStatistics)
+
+
+def watched(loop: pinloop.Loop) -> None:
+    found = loop.metrics()
+    assert_type(found, pinloop.metrics.Metrics)
+    assert_type(found - found + found, pinloop.metrics.Metrics)
+    assert_type(sum([found], pinloop.metrics.Metrics()), pinloop.metrics.Metrics)
+    assert_type(found.lag.quantile(0.99), float)
+    assert_type(pinloop.dump_tasks(), None)
+    assert_type(pinloop.publish_metrics(), Path)
+    pinloop.dump_on_signal()
