@@ -4,16 +4,16 @@
     python benchmarks/workers.py                                  # every cell, every kind that is installed
     python benchmarks/workers.py --cells trip,flood --kinds pinloop,futures --rounds 5
 
-Cells: `trip`, one call after the other: the median and the 99th percentile. `flood`, 2,000 calls at once: time per
-call. `map`, 20,000 items, 100 in a call where the kind can: time per item. `items`, small items sent to a
+Cells: `trip`, one call after the other: the median and the 99th percentile. `flood`, 2,000 calls at once:
+time per call. `map`, 20,000 items, 100 in a call where the kind can: time per item. `items`, small items sent to a
 worker by a channel or queue: time per item. `blocks`, the same with 1 MiB of bytes: MiB/s. `scale`, calls
 that compute for about 5 ms, on two workers: how many times the throughput of one.
 
 Kinds: `pinloop`, its workers and channels; `futures`, a ProcessPoolExecutor and run_in_executor; `pool`, a
 multiprocessing.Pool, blocking; `queue` and `pipe`, multiprocessing's, for items and blocks alone;
-`aiomultiprocess`; `dask`, a LocalCluster of processes with one thread each, and an asynchronous Client. All with two
-processes, by spawn, unpinned, in one program; each round takes the kinds in turn, and the best round counts, of
-`trip` the median round.
+`aiomultiprocess`; `dask`, a LocalCluster of processes with one thread each, and an asynchronous Client. All
+with two processes, by spawn, unpinned, in one program; each round takes the kinds in turn, and the best round
+counts, of `trip` the median round.
 """
 
 from __future__ import annotations
@@ -198,8 +198,7 @@ class Queue(Kind):
         process = spawn.Process(target=count_queue, args=(queue, done))
         process.start()
         queue.put(0)
-        while not queue.empty():
-            time.sleep(0.001)  # it is there
+        await asyncio.sleep(0.5)  # it is there
         began = time.perf_counter()
         for item in items:
             queue.put(item)
@@ -219,7 +218,7 @@ class Pipe(Queue):
         theirs.close()
         for _ in range(100):
             ours.send(0)
-        time.sleep(0.5)
+        await asyncio.sleep(0.5)
         began = time.perf_counter()
         for item in items:
             ours.send(item)

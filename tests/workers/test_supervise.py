@@ -1,4 +1,4 @@
-"""Supervision: workers that hang, swell, outlive their parent; thousands of calls while workers are killed."""
+"""Supervision: workers that hang, swell, outlive their parent; many calls while workers are killed."""
 
 import asyncio
 import os
@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pinloop.workers import Restart, WorkerCrashed, Workers
+import pinloop
+from pinloop.workers import Restart, Unpicklable, WorkerCrashed, Workers
 from pinloop.workers.supervise import Restarts
 from tests.conftest import Run, open_fds
 from tests.workers import jobs
@@ -229,6 +230,7 @@ def test_each_call_ends_once_while_workers_are_killed(run: Run, idempotent: bool
     async def main() -> None:
         ended = [0] * 10_000
         crashed = 0
+        named: set[str | None] = set()
 
         async def call(pool: Workers, x: int) -> None:
             nonlocal crashed
@@ -237,7 +239,7 @@ def test_each_call_ends_once_while_workers_are_killed(run: Run, idempotent: bool
                     await pool.run(jobs.sometimes, x, 0 if idempotent else 2500, idempotent=idempotent) == x
                 )
             except WorkerCrashed as error:
-                assert error.call == "tests.workers.jobs.sometimes"
+                named.add(error.call)
                 crashed += 1
             ended[x] += 1
 
@@ -254,6 +256,7 @@ def test_each_call_ends_once_while_workers_are_killed(run: Run, idempotent: bool
                 for x in range(10_000):
                     group.create_task(call(pool, x))
             assert ended == [1] * 10_000
+            assert named <= {"tests.workers.jobs.sometimes"}
             assert sum(worker.restarts for worker in pool) > 0
             assert (crashed == 0) == idempotent
             assert await pool.run(jobs.add, 1, 2) == 3
@@ -274,8 +277,8 @@ def test_channels_while_workers_are_killed(run: Run) -> None:
                 for i in range(10**6):
                     await tx.send(i)
                     assert await rx.recv() == i + 1
-            except Exception as error:
-                assert type(error).__name__ in {"BrokenChannel", "Unpicklable"}, error
+            except (pinloop.BrokenChannel, Unpicklable):  # Unpicklable: it was not sent before the end
+                pass
             await asyncio.wait([call])
             tx.close()
             rx.close()

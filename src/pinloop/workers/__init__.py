@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersClosed, WorkersFailed
-from .pool import Worker, Workers
+from .member import Worker
+from .pool import Workers
 from .supervise import Restart
 from .worker import CurrentWorker, current_worker
 

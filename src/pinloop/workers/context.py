@@ -11,6 +11,11 @@ from typing import Any
 from .._core import current_node, scope_variable
 from .wire import dumps, loads, protocol
 
+this_worker: contextvars.ContextVar[Any] = contextvars.ContextVar("pinloop_worker", default=None)
+"""What `current_worker` tells."""
+
+STAYS = (scope_variable, this_worker)
+
 Place = tuple[str, str]
 Variables = dict[Place, bytes]
 
@@ -22,7 +27,7 @@ def variables() -> Variables | None:
     """The context variables that can travel: those that are in a module, where their value can be pickled."""
     found: Variables | None = None
     for variable, value in contextvars.copy_context().items():
-        if variable is scope_variable:
+        if variable in STAYS:
             continue
         place = place_of(variable)
         if place is None:
@@ -70,7 +75,7 @@ def apply(found: Variables) -> None:
 def take_over(found: list[tuple[contextvars.ContextVar[Any], Any]]) -> None:
     """Set variables that came from another thread, but not which scope it is in."""
     for variable, value in found:
-        if variable is not scope_variable:
+        if variable not in STAYS:
             variable.set(value)
 
 

@@ -38,6 +38,9 @@ class Link(Protocol):
     pickles: bool
     """Whether what arrives is a copy of what was posted."""
 
+    def begin(self) -> None:
+        """The handlers are there: messages may come."""
+
     def post(self, kind: int, number: int, obj: Any = None) -> None:
         """Send a message by the end of this turn.
 
@@ -76,7 +79,7 @@ class SocketLink:
     ) -> None:
         sock.setblocking(False)
         self.handlers: dict[int, Handler] = {}
-        self.on_lost: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = nothing
         self.congested = False
         self.received = 0
         self._loop = loop
@@ -94,7 +97,9 @@ class SocketLink:
         self._taking = False
         self._lost = False
         self._waiters: list[asyncio.Future[None]] = []
-        loop.add_reader(self._fd, self._readable)
+
+    def begin(self) -> None:
+        self._loop.add_reader(self._fd, self._readable)
 
     # ------------------------------------------------------------------- out --
 
@@ -257,7 +262,7 @@ class SocketLink:
         self._sock.close()
         self._side.close()
         self._drop()
-        self.on_lost = _nothing
+        self.on_lost = nothing
         self.handlers = {}
         self._uncongest_lost()
 
@@ -266,7 +271,7 @@ class SocketLink:
         self._uncongest()
 
 
-def _nothing() -> None:
+def nothing() -> None:
     pass
 
 

@@ -15,15 +15,13 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
 from .._core import Receiver, Sender
-from ..channels import checked_capacity
 from ..scopes import scope
 from .calls import Caller, name_of
 from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
-from .group import WorkerScope
 from .keys import owner
 from .mapping import Mapped, mapped
+from .member import Worker
 from .placement import place
-from .process import ProcessBackend
 from .supervise import Backend, Restart, Restarts, Rules, Slot
 from .worker import Hooks
 
@@ -48,6 +46,10 @@ class Workers:
     says where they run: "spread" (apart from each other), "pack" (close together), a list with a CPU number
     or a set of them for each worker, or None: anywhere. On macOS no thread can be kept on a CPU, and
     placement is ignored.
+
+    Threads share what they are given: arguments, results and items of channels are the very objects, not
+    copies. With the GIL they take turns, so calls that compute gain nothing. What crashes one ends the whole
+    process, and one that blocks cannot be ended: it is given up, and goes on.
 
     `setup()` is called in each worker before its first call, also in one that is restarted, and `teardown()`
     before it ends: coroutine functions, or plain ones. What `setup` returns is `current_worker().state`
@@ -87,6 +89,11 @@ class Workers:
                 raise ValueError(f"{name} must be 0 seconds or more, not {seconds!r}")
         self._places = place(n, placement)
         self._backend = _backend(backend, spin_us)
+        if self._backend.name == "thread" and (heartbeat is not None or memory_limit is not None):
+            raise ValueError(
+                "heartbeat and memory_limit are for processes: a thread cannot be killed, and has no memory"
+                " of its own"
+            )
         self._rules = Rules(Hooks(setup, teardown), start_timeout, grace, heartbeat, memory_limit)
         self._restarts = Restarts(restart or Restart())
         self._state = NEW
@@ -427,82 +434,16 @@ class Workers:
         return iter(self._workers)
 
 
-class Worker:
-    """One worker of a pool, whatever process or thread it is at the time. Made by `pool[i]`."""
-
-    __slots__ = ("_pool", "_slot")
-
-    def __init__(self, pool: Workers, slot: Slot) -> None:
-        self._pool = pool
-        self._slot = slot
-
-    def __repr__(self) -> str:
-        state = f"pid={self.pid}" if self._slot.life is not None else "down"
-        return f"<Worker {self.index} {state} calls={self.calls} restarts={self.restarts}>"
-
-    @property
-    def index(self) -> int:
-        """Its place in the pool."""
-        return self._slot.index
-
-    @property
-    def pid(self) -> int | None:
-        """The process that it is; None while it is being restarted."""
-        return None if self._slot.life is None else self._slot.life.pid
-
-    @property
-    def cpus(self) -> tuple[int, ...] | None:
-        """The CPUs that it is pinned to; None if it is not."""
-        return self._slot.cpus
-
-    @property
-    def calls(self) -> int:
-        """How many calls are under way there."""
-        return 0 if self._slot.caller is None else len(self._slot.caller.calls)
-
-    @property
-    def restarts(self) -> int:
-        """How often it was restarted."""
-        return self._slot.restarted
-
-    @overload
-    async def run(
-        self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, idempotent: bool = False
-    ) -> T: ...
-    @overload
-    async def run(self, fn: Callable[..., T], *args: Any, idempotent: bool = False) -> T: ...
-    async def run(self, fn: Function, *args: Any, idempotent: bool = False) -> Any:
-        """As the pool's `run`, in this worker. While it is being restarted this waits."""
-        self._pool._check_open()
-        return await self._pool._call(self._slot, fn, args, idempotent)
-
-    def submit(self, fn: Function, *args: Any, idempotent: bool = False) -> asyncio.Task[Any]:
-        """As the pool's `submit`, in this worker."""
-        return self._pool._submit(self._slot, fn, args, idempotent)
-
-    async def channel(self, capacity: float) -> tuple[Sender[Any], Receiver[Any]]:
-        """A channel between this loop and this worker. As the pool's `channel`."""
-        least = checked_capacity(capacity)
-        self._pool._check_open()
-        caller = self._slot.caller or await self._pool._up(self._slot)
-        return caller.hub.open(least)
-
-    def scope(
-        self, deadline: float | None = None, shield: bool = False, limit: int | None = None
-    ) -> WorkerScope:
-        """A scope whose children run in this worker; to be entered by `async with`.
-
-        async with pool[0].scope() as s:
-            s.spawn(fn, *args)
-
-        The arguments are `pinloop.scope`'s.
-        """
-        return WorkerScope(self, scope(deadline, shield, limit))
-
-
 def _backend(name: str | None, spin_us: float) -> Backend:
     if name is None:
-        name = "process"
+        gil = getattr(sys, "_is_gil_enabled", None)
+        name = "process" if gil is None or gil() else "thread"
     if name == "process":
+        from .process import ProcessBackend
+
         return ProcessBackend(spin_us)
+    if name == "thread":
+        from .thread import ThreadBackend
+
+        return ThreadBackend(spin_us)
     raise ValueError(f"backend must be 'process' or 'thread', not {name!r}")

@@ -163,6 +163,7 @@ class Slot:
                 ready.set_exception(received_error(link, payload))
 
         link.handlers |= {READY: on_ready, FAILED: on_failed, ENDED: self._on_ended}
+        link.begin()
         try:
             link.post(START, 0, self._rules.hooks)
         except Exception as error:

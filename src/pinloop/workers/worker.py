@@ -11,11 +11,10 @@ from typing import Any
 
 from .calls import Callee, as_coroutine
 from .channel import Hub
+from .context import this_worker
 from .errors import Unpicklable
 from .link import Link
 from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP, dumps, loads, protocol
-
-_this: contextvars.ContextVar[CurrentWorker | None] = contextvars.ContextVar("pinloop_worker", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,8 @@ class CurrentWorker:
 
 def current_worker() -> CurrentWorker | None:
     """The worker of a pool in which this code runs; None if it runs in none."""
-    return _this.get()
+    worker: CurrentWorker | None = this_worker.get()
+    return worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ async def work(link: Link, worker: CurrentWorker, failure: BaseException | None 
 
     link.on_lost = on_lost
     link.handlers |= {START: on_start, STOP: on_stop, PING: on_ping}
+    link.begin()
     try:
         hooks = await started
         if failure is not None:
@@ -84,7 +85,7 @@ async def work(link: Link, worker: CurrentWorker, failure: BaseException | None 
         link.post(FAILED, 0, portable(error))
         await link.sent()
         return
-    context.run(_this.set, CurrentWorker(worker.index, worker.cpus, worker.backend, state))
+    context.run(this_worker.set, CurrentWorker(worker.index, worker.cpus, worker.backend, state))
     hub = Hub(loop, link)
     callee = Callee(loop, link, worker.index, context, hub)
     link.post(READY, 0)
