@@ -5,9 +5,9 @@
     python benchmarks/workers.py --cells trip,flood --kinds pinloop,futures --rounds 5
 
 Cells: `trip`, one call after the other: the median and the 99th percentile. `flood`, 2,000 calls at once:
-time per call. `map`, 20,000 items, 100 in a call where the kind can: time per item. `items`, small items sent to a
-worker by a channel or queue: time per item. `blocks`, the same with 1 MiB of bytes: MiB/s. `scale`, calls
-that compute for about 5 ms, on two workers: how many times the throughput of one.
+time per call. `map`, 20,000 items, 100 in a call where the kind can: time per item. `items`, small items sent
+to a worker by a channel or queue: time per item. `blocks`, the same with 1 MiB of bytes: MiB/s. `scale`,
+calls that compute for about 5 ms, on two workers: how many times the throughput of one.
 
 Kinds: `pinloop`, its workers and channels; `futures`, a ProcessPoolExecutor and run_in_executor; `pool`, a
 multiprocessing.Pool, blocking; `queue` and `pipe`, multiprocessing's, for items and blocks alone;

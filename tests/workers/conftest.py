@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,10 @@ def no_process_left() -> Iterator[None]:
     assert children() <= before
 
 
-@pytest.fixture(scope="module")
-def shared(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[tuple[asyncio.Runner, Workers]]:
+@pytest.fixture(scope="module", params=["process", "thread"])
+def shared(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], request: pytest.FixtureRequest
+) -> Iterator[tuple[asyncio.Runner, Workers]]:
     """A pool of two for tests that leave it as they found it."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         loop = runner.get_loop()
@@ -39,7 +40,7 @@ def shared(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[tu
         over = asyncio.Event()
 
         async def host() -> None:
-            async with Workers(2, "process", None, Restart(1000)) as pool:
+            async with Workers(2, request.param, None, Restart(1000)) as pool:
                 opened.set_result(pool)
                 await over.wait()
 
@@ -78,15 +79,22 @@ def use(shared: tuple[asyncio.Runner, Workers]) -> Use:
                 assert [worker.calls for worker in pool] == [0, 0]
                 assert [worker.pid for worker in pool] == pids
             except BaseException:
-                for pid in pids:  # the next test gets new ones, and the pool has nothing to wait for
-                    if pid is not None:
-                        os.kill(pid, signal.SIGKILL)
+                for slot in pool._slots:  # the next test gets new ones, and the pool has nothing to wait for
+                    if slot.life is not None:
+                        slot.life.kill()
                 raise
             return result
 
         return runner.run(main())
 
     return use
+
+
+@pytest.fixture
+def pickling(shared: tuple[asyncio.Runner, Workers]) -> None:
+    """For tests of what pickling refuses or copies."""
+    if shared[1].backend == "thread":
+        pytest.skip("between threads nothing is pickled")
 
 
 @pytest.fixture

@@ -372,7 +372,8 @@ async def select_from(rx1: pinloop.Receiver[Any], rx2: pinloop.Receiver[Any]) ->
     return got
 
 
-async def ignore_second(rx: pinloop.Receiver[Any], _: Any) -> None: ...
+async def ignore_second(rx: pinloop.Receiver[Any], _: Any) -> None:
+    rx.close()
 
 
 # Supervision.
@@ -420,3 +421,21 @@ async def sometimes(x: int, chance: int) -> int:
     if chance and x % chance == chance - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return x
+
+
+# Threads.
+
+thread_gate = threading.Event()
+
+
+def where() -> int:
+    return threading.get_ident()
+
+
+async def wait_at_gate(path: str) -> None:
+    report(path, "running")
+    thread_gate.wait()
+
+
+def thread_affinity() -> list[int]:
+    return sorted(os.sched_getaffinity(0))

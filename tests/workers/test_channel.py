@@ -226,6 +226,7 @@ def test_large_items(use: Use) -> None:
 # ---------------------------------------------------------------------------------------- shipping --
 
 
+@pytest.mark.usefixtures("pickling")
 def test_only_the_right_ends_travel_and_once(use: Use) -> None:
     async def test(pool: Workers) -> None:
         tx, rx = await pool.channel(0, 1)

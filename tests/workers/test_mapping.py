@@ -78,7 +78,7 @@ def test_the_first_error_ends_it(use: Use, chunk: int) -> None:
             async for x in pool.map(partial(jobs.fails_at, bad=10), range(1000), chunk=chunk):
                 seen += [x]
         assert seen == list(range(10))
-        assert isinstance(caught.value.__cause__, RemoteTraceback)
+        assert isinstance(caught.value.__cause__, RemoteTraceback) == (pool.backend == "process")
 
     use(test)
 
@@ -168,6 +168,7 @@ def test_a_result_taken_or_not_is_there_after_a_timeout(use: Use, told: Told) ->
     use(test)
 
 
+@pytest.mark.usefixtures("pickling")
 def test_errors_name_the_function(use: Use) -> None:
     async def test(pool: Workers) -> None:
         for chunk in (1, 2):

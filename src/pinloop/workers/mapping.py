@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .calls import as_coroutine, name_of
+from .context import this_worker
 from .errors import RemoteTraceback
 from .worker import portable
 
@@ -181,7 +182,8 @@ class Course:
                 self._results.extend(results)
                 if failure is not None:
                     self._error, text = failure
-                    self._error.__cause__ = RemoteTraceback(text)
+                    if text is not None:
+                        self._error.__cause__ = RemoteTraceback(text)
         if not self._results:
             assert self._error is not None
             error, self._error = self._error, None
@@ -296,6 +298,9 @@ class Chunk:
                 if coro is not None:
                     result = await coro
             except Exception as error:
+                worker = this_worker.get()
+                if worker is not None and worker.backend == "thread":
+                    return results, (error, None)
                 return results, portable(error)
             results.append(result)
         return results, None

@@ -109,6 +109,11 @@ class Workers:
     def __repr__(self) -> str:
         return f"<Workers {STATES[self._state]} n={len(self._places)} backend={self._backend.name}>"
 
+    @property
+    def backend(self) -> str:
+        """What the workers are: "process" or "thread"."""
+        return self._backend.name
+
     # ------------------------------------------------------- entering and leaving --
 
     async def __aenter__(self) -> Self:
