@@ -249,6 +249,8 @@ def test_each_call_ends_once_while_workers_are_killed(run: Run, idempotent: bool
                 pid = pool[chance.randrange(2)].pid
                 if pid is not None:
                     os.kill(pid, signal.SIGKILL)
+                    while any(worker.pid == pid for worker in pool):
+                        await asyncio.sleep(0.001)
 
         async with pool_of(2, restart=Restart(max=100, within=1000)) as pool, asyncio.timeout(50):
             async with asyncio.TaskGroup() as group:

@@ -15,7 +15,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from time import monotonic
 from types import CoroutineType, FunctionType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from ..scopes import scope
 from . import context as contexts
@@ -37,6 +37,9 @@ from .wire import (
 )
 
 AnyCoroutine = Coroutine[Any, Any, Any]
+
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset))
+"""Types of results that nobody awaits."""
 
 MOST_KNOWN = 4096  # functions that a worker is told once and knows by a number from then on
 QUICK = 0.0002  # seconds that a call may take without results of others being sent first
@@ -120,7 +123,7 @@ class Caller:
         deadline = contexts.deadline()
         kind = CALL
         shipments: list[Any] | None = None
-        if self.hub.ends:
+        if self.hub.offers:
             args, shipments = self.hub.pack(args)
             kind = CALL_WITH_ENDS
         if carried is None and deadline is None:
@@ -417,7 +420,12 @@ def _cancel_arguments(task: asyncio.Task[Any]) -> tuple[str, ...]:
 
 def as_coroutine(result: Any, fn: Callable[..., Any]) -> AnyCoroutine | None:
     """What a function returned as something for a task; None if it is the result of a plain function."""
-    if type(result) is CoroutineType or isinstance(result, Coroutine):
+    kind = type(result)
+    if kind is CoroutineType:
+        return cast(AnyCoroutine, result)
+    if kind in PLAIN:
+        return None
+    if isinstance(result, Coroutine):
         return result
     if isinstance(result, AsyncGenerator):
         raise TypeError(

@@ -54,6 +54,7 @@ class Hub:
         self.link = link
         self.ends: weakref.WeakKeyDictionary[End, Offer] = weakref.WeakKeyDictionary()
         """The ends that may be sent to the worker: both of a channel, until one of them is."""
+        self.offers = False  # whether there has been such an end: asking the dictionary takes longer
         self.lost: str | None = None
         self._outlets: dict[int, Outlet] = {}
         self._inlets: dict[int, Inlet] = {}
@@ -68,6 +69,7 @@ class Hub:
     def open(self, capacity: int) -> tuple[Sender[Any], Receiver[Any]]:
         """A channel, one end of which is to be sent to the worker. Each side holds half of its capacity."""
         here = UNBOUNDED if capacity == UNBOUNDED else (capacity + 1) // 2
+        self.offers = True
         tx, rx = open_channel(here)
         there = UNBOUNDED if capacity == UNBOUNDED else capacity - here
         self.ends[tx] = Offer(there, weakref.ref(rx))

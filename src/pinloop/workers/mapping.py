@@ -291,10 +291,11 @@ class Chunk:
     async def __call__(self, items: list[tuple[Any, ...]]) -> tuple[list[Any], Any]:
         """The results up to the first that failed, and the error of that."""
         results: list[Any] = []
+        fn = self.fn
         for item in items:
             try:
-                result = self.fn(*item)
-                coro = as_coroutine(result, self.fn)
+                result = fn(*item)
+                coro = as_coroutine(result, fn)
                 if coro is not None:
                     result = await coro
             except Exception as error:

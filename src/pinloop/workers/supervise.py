@@ -168,11 +168,16 @@ class Slot:
             link.post(START, 0, self._rules.hooks)
         except Exception as error:
             raise Unpicklable(f"setup or teardown cannot be sent to a worker: {error}") from error
-        waited, _ = await asyncio.wait(
-            [ready, life.exited],
-            timeout=self._rules.start_timeout,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        try:
+            waited, _ = await asyncio.wait(
+                [ready, life.exited],
+                timeout=self._rules.start_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        except asyncio.CancelledError:  # another worker could not start: that error is raised, not this one's
+            if not ready.cancel():
+                ready.exception()
+            raise
         if ready.done():
             ready.result()
             link.on_lost = lambda: self._on_lost(life)

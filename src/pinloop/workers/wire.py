@@ -34,6 +34,9 @@ SHARED = 2
 SHARE = 128 * 1024
 """Bytes from which on shared memory is cheaper than two copies through a socket."""
 
+COPIED = 4096
+"""Bytes up to which to copy a pickle behind its header is cheaper than to have two pieces."""
+
 ALIGNMENT = 64
 MOST_BUFFERS = 0xFFFF
 
@@ -102,8 +105,10 @@ def encode(kind: int, number: int, obj: Any, side: Side | None) -> list[Buffer]:
     """
     found: list[pickle.PickleBuffer] = []
     data = dumps(obj, protocol, buffer_callback=found.append)
-    if not found and len(data) < SHARE:
-        return [HEADER.pack(len(data), number, 0, kind, 0), data]
+    size = len(data)
+    if not found and size < SHARE:
+        header = HEADER.pack(size, number, 0, kind, 0)
+        return [header + data] if size < COPIED else [header, data]
     return _encode_large(kind, number, data, [buffer.raw() for buffer in found], side)
 
 
