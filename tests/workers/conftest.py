@@ -71,7 +71,7 @@ def use(shared: tuple[asyncio.Runner, Workers]) -> Use:
         async def main() -> Any:
             errors: list[Any] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-            await asyncio.gather(*(worker.run(os.getpid) for worker in pool))
+            await asyncio.gather(*(worker.run(os.getpid, idempotent=True) for worker in pool))
             pids = [worker.pid for worker in pool]
             try:
                 result = await test(pool)
