@@ -1,6 +1,7 @@
 """Prometheus and OpenTelemetry, by their own client libraries: what they are told is what `metrics` says."""
 
 import asyncio
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pinloop
 from pinloop import _export
 from pinloop.metrics import FIELDS, HISTOGRAMS
 from tests.api.support import ON_PINLOOP
+
+with contextlib.suppress(ImportError):
+    import opentelemetry.sdk.metrics.export  # noqa: F401 - which leaves a library's file open, on some systems
 
 pytestmark = pytest.mark.skipif(not ON_PINLOOP, reason="only pinloop's loops have metrics")
 
