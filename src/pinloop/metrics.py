@@ -6,6 +6,7 @@ loops of a process, or of many. The difference of two of one loop is what happen
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -200,6 +201,19 @@ class Metrics:
             return cls(**found)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the metrics of a loop: {error!r}") from error
+
+
+async def current_metrics() -> Metrics:
+    """The metrics of the loop that runs this. Of a worker's loop: `await pool[0].run(current_metrics)`.
+
+    Raises TypeError where that is another loop than pinloop's.
+    """
+    loop = asyncio.get_running_loop()
+    metrics = getattr(loop, "metrics", None)
+    if metrics is None:
+        raise TypeError(f"{loop!r} counts nothing: it is not one of pinloop's")
+    found: Metrics = metrics()
+    return found
 
 
 FIELDS = tuple(each.name for each in dataclasses.fields(Metrics))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not ON_PINLOOP, reason="the page is about pinloo
 
 
 def test_every_example_says_what_it_prints() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python\n") == 6
+    assert len(EXAMPLES) == PAGE.count("```python\n") == 7
 
 
 @pytest.mark.parametrize(("program", "output"), EXAMPLES, ids=range(len(EXAMPLES)))

@@ -1,6 +1,7 @@
 """What a loop counts: turns, time, lag, tasks, timers, connections, bytes; and `Metrics` as a value."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 
 import pinloop
 from pinloop import _core
-from pinloop.metrics import BUCKETS, FIELDS, Histogram, Metrics
+from pinloop.metrics import BUCKETS, FIELDS, Histogram, Metrics, current_metrics
 from pinloop.testing._loops import VirtualLoop
 from tests.core.support import (
     MS,
@@ -576,6 +577,16 @@ def test_a_value_can_be_pickled_compared_and_not_changed(loop: pinloop.Loop) -> 
     assert hash(found) == hash(pickle.loads(pickle.dumps(found)))
     with pytest.raises(AttributeError):
         found.turns = 0  # type: ignore[misc]
+
+
+def test_the_metrics_of_the_loop_that_asks(loop: pinloop.Loop) -> None:
+    turn(loop)
+    found = loop.run_until_complete(current_metrics())
+    assert (found.loops, found.turns, found.tasks) == (1, 2, 1)
+    assert pickle.loads(pickle.dumps(current_metrics)) is current_metrics
+    other = asyncio.SelectorEventLoop()
+    with contextlib.closing(other), pytest.raises(TypeError, match="not one of pinloop's"):
+        other.run_until_complete(current_metrics())
 
 
 def test_sums_and_differences(loop: pinloop.Loop) -> None:
