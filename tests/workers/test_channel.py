@@ -236,7 +236,9 @@ def test_only_the_right_ends_travel_and_once(use: Use) -> None:
             await pool[0].run(jobs.ignore_second, rx, rx)
         with pytest.raises(Unpicklable, match="and once"):
             await pool[0].run(jobs.ignore_second, rx, tx)
-        with pytest.raises(Unpicklable, match=r"Receiver.*(cannot be sent|cannot pickle)|cannot pickle.*Receiver"):
+        with pytest.raises(
+            Unpicklable, match=r"Receiver.*(cannot be sent|cannot pickle)|cannot pickle.*Receiver"
+        ):
             await pool[1].run(jobs.consume, rx)
         # A call that cannot be sent takes nothing away.
         with pytest.raises(Unpicklable, match=r"argument 2 .*lock"):

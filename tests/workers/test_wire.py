@@ -33,6 +33,10 @@ def sides() -> Iterator[tuple[Side, Side]]:
     b.close()
 
 
+def flat(encoded: tuple[list[Any], int]) -> bytes:
+    return b"".join(encoded[0])
+
+
 Seen = list[tuple[int, int, Any]]
 
 
@@ -71,14 +75,14 @@ def test_frames_come_out_as_they_went_in(sides: tuple[Side, Side], step: int, sh
     for number in range(12):
         obj: list[Any] = [chance.randbytes(chance.choice(sizes)) for _ in range(chance.randrange(3))]
         sent = [Block(one) if chance.random() < 0.5 else one for one in obj]
-        feed(inflow, b"".join(encode(number % 200, number << 33, sent, ours)), step)
+        feed(inflow, flat(encode(number % 200, number << 33, sent, ours)), step)
         expected.append((number % 200, number << 33, obj))
     assert seen == expected
 
 
 def test_several_frames_in_one_read() -> None:
     inflow, seen = reader(None)
-    feed(inflow, b"".join(b"".join(encode(1, i, "x" * i, None)) for i in range(200)), 10**9)
+    feed(inflow, b"".join(flat(encode(1, i, "x" * i, None)) for i in range(200)), 10**9)
     assert seen == [(1, i, "x" * i) for i in range(200)]
 
 
@@ -90,7 +94,7 @@ def test_what_is_writable_stays_so(sides: tuple[Side, Side]) -> None:
             got.extend(payload[1])
 
         inflow = Inflow(sides[1], handle)
-        data = b"".join(encode(1, 1, [Block(bytes(size)), Block(bytearray(size))], sides[0]))
+        data = flat(encode(1, 1, [Block(bytes(size)), Block(bytearray(size))], sides[0]))
         feed(inflow, data, 10**9)
         fixed, free = map(memoryview, got)
         assert fixed.readonly and not free.readonly
@@ -99,8 +103,8 @@ def test_what_is_writable_stays_so(sides: tuple[Side, Side]) -> None:
 
 
 def test_large_buffers_do_not_go_through_the_socket(sides: tuple[Side, Side]) -> None:
-    assert len(b"".join(encode(1, 1, [Block(bytes(SHARE))] * 3, sides[0]))) < 1000
-    assert len(b"".join(encode(1, 1, b"x" * SHARE, sides[0]))) < 1000
+    assert len(flat(encode(1, 1, [Block(bytes(SHARE))] * 3, sides[0]))) < 1000
+    assert len(flat(encode(1, 1, b"x" * SHARE, sides[0]))) < 1000
     for _ in range(2):
         (fd,) = sides[1].receive(1)
         assert os.fstat(fd).st_size >= SHARE and not os.get_inheritable(fd)
@@ -111,7 +115,7 @@ def test_a_buffer_that_is_kept_outlives_its_message(sides: tuple[Side, Side]) ->
     kept: list[Any] = []
     inflow = Inflow(sides[1], lambda kind, number, payload: kept.extend(payload[1]))
     for letter in b"ab":
-        data = b"".join(encode(1, 1, [Block(bytes([letter]) * SHARE)], sides[0]))
+        data = flat(encode(1, 1, [Block(bytes([letter]) * SHARE)], sides[0]))
         feed(inflow, data, 10**9)
     assert [bytes(one) for one in kept] == [b"a" * SHARE, b"b" * SHARE]
 
@@ -130,7 +134,7 @@ def test_without_shared_memory_it_goes_through_the_socket(
         while sides[0].send([0]):
             pass
     inflow, seen = reader(sides[1])
-    feed(inflow, b"".join(encode(1, 1, [Block(b"x" * SHARE), b"y" * SHARE], sides[0])), 10**9)
+    feed(inflow, flat(encode(1, 1, [Block(b"x" * SHARE), b"y" * SHARE], sides[0])), 10**9)
     assert seen == [(1, 1, [b"x" * SHARE, b"y" * SHARE])]
 
 
@@ -138,7 +142,7 @@ def test_a_descriptor_that_cannot_be_received_costs_one_message(
     sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inflow, seen = reader(sides[1])
-    frames = [b"".join(encode(1, i, [Block(b"x" * SHARE)], sides[0])) for i in range(2)]
+    frames = [flat(encode(1, i, [Block(b"x" * SHARE)], sides[0])) for i in range(2)]
     with monkeypatch.context() as patch:
 
         def nothing(sock: Any, size: int, most: int) -> Any:
@@ -164,3 +168,17 @@ def test_what_cannot_be_pickled_sends_nothing(sides: tuple[Side, Side]) -> None:
         encode(1, 1, [Block(bytes(SHARE)), sides[0].sock.makefile], sides[0])
     with pytest.raises(BlockingIOError):
         sides[1].receive(1)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_large_bytes_are_not_pickled_in_band(sides: tuple[Side, Side], kind: Any) -> None:
+    large, small = kind(b"x" * SHARE), kind(b"y" * (SHARE - 1))
+    values = wire.lightened((large, small, 3))
+    assert [type(value) for value in values] == [wire.Blob, kind, int]
+    assert wire.lightened(values[1:]) is not None
+    inflow, seen = reader(sides[1])
+    pieces, size = encode(1, 1, values, sides[0])
+    assert size > 2 * SHARE - 1 and sum(map(len, pieces)) < SHARE + 1000
+    feed(inflow, b"".join(pieces), 10**9)
+    assert seen == [(1, 1, (large, small, 3))]
+    assert [type(value) for value in seen[0][2]] == [kind, kind, int]

@@ -23,6 +23,7 @@ from .channel import Hub
 from .errors import RemoteTraceback, Unpicklable, WorkerError, WorkersClosed
 from .link import Link
 from .wire import (
+    BYTES,
     CALL,
     CALL_WITH_ENDS,
     CANCEL,
@@ -32,6 +33,7 @@ from .wire import (
     EXPIRED,
     RESULT,
     dumps,
+    lightened,
     loads,
     protocol,
 )
@@ -126,6 +128,8 @@ class Caller:
         if self.hub.offers:
             args, shipments = self.hub.pack(args)
             kind = CALL_WITH_ENDS
+        if link.pickles:
+            args = lightened(args)
         if carried is None and deadline is None:
             link.post(kind, number, (what, args))
         else:
@@ -350,8 +354,11 @@ class Callee:
     # --------------------------------------------------------------- answers --
 
     def _reply(self, number: int, result: Any, fn: Any) -> None:
+        sent = result
+        if type(result) in BYTES and self._link.pickles:
+            (sent,) = lightened((result,))
         try:
-            self._link.post(RESULT, number, result)
+            self._link.post(RESULT, number, sent)
         except Exception as error:
             self._reply_error(
                 number,

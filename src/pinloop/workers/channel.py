@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import collections
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from .._core import Permit, Receiver, Sender, open_channel
 from ..errors import BrokenChannel, ChannelError, EndOfChannel, WouldBlock
 from .errors import Unpicklable
 from .link import Link
-from .wire import CREDIT, ITEMS, RECEIVERS_GONE, SENDERS_GONE
+from .wire import CREDIT, ITEMS, RECEIVERS_GONE, SENDERS_GONE, lightened
 
-BATCH = 256  # items in one message
+BATCH = 256  # items in one message,
+BATCH_BYTES = 128 * 1024  # as long as these are not more than so many bytes, as far as one can know
 UNBOUNDED = -1
 
 End = Sender[Any] | Receiver[Any]
@@ -206,6 +207,7 @@ class Outlet(_Port):
         self._rx = rx
         self._credits = 0
         self._unbounded = unbounded
+        self._most = 1
         self._waiter: asyncio.Future[None] | None = None
         self.start(self._serve(), "out")
 
@@ -221,9 +223,9 @@ class Outlet(_Port):
                 while link.congested:
                     await link.drained()
                 if self._unbounded:
-                    await self._send(BATCH)
+                    await self._send(self._most)
                 elif self._credits > 0:
-                    self._credits -= await self._send(min(self._credits, BATCH))
+                    self._credits -= await self._send(min(self._credits, self._most))
                 else:
                     self._waiter = self.hub.loop.create_future()
                     await self._waiter
@@ -235,11 +237,18 @@ class Outlet(_Port):
 
     async def _send(self, most: int) -> int:
         items = await self._rx.recv_many(most)
+        count = len(items)
+        link = self.hub.link
+        before = link.posted
         try:
-            self.hub.post(ITEMS, self.number, items)
+            self.hub.post(ITEMS, self.number, lightened(tuple(items)) if link.pickles else items)
         except Exception:
             self._send_singly(items)
-        return len(items)
+        if (link.posted - before) * 2 > BATCH_BYTES:
+            self._most = max(1, count // 2)
+        elif count == self._most < BATCH:
+            self._most *= 2
+        return count
 
     def _send_singly(self, items: list[Any]) -> None:
         """One of these cannot be pickled: it breaks the channel, but what was sent before it arrives."""
@@ -296,7 +305,7 @@ class Inlet(_Port):
         except ChannelError:  # closed by `end`
             pass
 
-    def deliver(self, items: list[Any]) -> None:
+    def deliver(self, items: Sequence[Any]) -> None:
         try:
             if self._unbounded:
                 for item in items:

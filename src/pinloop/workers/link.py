@@ -35,6 +35,8 @@ class Link(Protocol):
     """Whether so much waits to be sent that whoever can wait should await `drained` first."""
     received: int
     """How often something has come."""
+    posted: int
+    """How many bytes have been posted; 0 where nothing is made bytes of."""
     pickles: bool
     """Whether what arrives is a copy of what was posted."""
 
@@ -82,6 +84,7 @@ class SocketLink:
         self.on_lost: Callable[[], None] = nothing
         self.congested = False
         self.received = 0
+        self.posted = 0
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
@@ -104,9 +107,10 @@ class SocketLink:
     # ------------------------------------------------------------------- out --
 
     def post(self, kind: int, number: int, obj: Any = None) -> None:
-        pieces = encode(kind, number, obj, self._side)
+        pieces, size = encode(kind, number, obj, self._side)
         if self._lost:
             return
+        self.posted += size
         for piece in pieces:
             self._out.append(piece)
             self._size += len(piece)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterat
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .calls import as_coroutine, name_of
+from .calls import PLAIN, as_coroutine, name_of
 from .context import this_worker
 from .errors import RemoteTraceback
 from .worker import portable
@@ -38,6 +38,11 @@ class Mapped(Generic[T]):
     ) -> None:
         await self.aclose()
 
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._course.begin()
+
     def __aiter__(self) -> Self:
         return self
 
@@ -48,9 +53,7 @@ class Mapped(Generic[T]):
         nothing comes after it. Cancelled while it waits, it has taken nothing.
         """
         course = self._course
-        if not self._begun:
-            self._begun = True
-            course.begin()
+        self._begin()
         try:
             while not course.has_result():
                 if course.is_over():
@@ -69,8 +72,21 @@ class Mapped(Generic[T]):
         return self._all().__await__()
 
     async def _all(self) -> list[T]:
+        course, results = self._course, []
         async with self:
-            return [result async for result in self]
+            try:
+                self._begin()
+                while True:
+                    while course.has_result():
+                        results += course.take_more()
+                    if course.is_over():
+                        return results
+                    await course.wait()
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                await course.close(error)
+                raise
 
     async def aclose(self) -> None:
         """Cancel the calls that are under way, and wait for them. There are no further results."""
@@ -192,6 +208,15 @@ class Course:
             self._progress.advance()
         return self._results.popleft()
 
+    def take_more(self) -> list[Any]:
+        """What `take` gives, and what came with it."""
+        first = self.take()
+        more, self._results = list(self._results), collections.deque()
+        if self._progress is not None:
+            for _ in more:
+                self._progress.advance()
+        return [first, *more]
+
     # -------------------------------------------------------------------- end --
 
     def abandon(self) -> None:
@@ -295,9 +320,10 @@ class Chunk:
         for item in items:
             try:
                 result = fn(*item)
-                coro = as_coroutine(result, fn)
-                if coro is not None:
-                    result = await coro
+                if type(result) not in PLAIN:
+                    coro = as_coroutine(result, fn)
+                    if coro is not None:
+                        result = await coro
             except Exception as error:
                 worker = this_worker.get()
                 if worker is not None and worker.backend == "thread":

@@ -34,6 +34,7 @@ class ThreadLink:
         self.handlers: dict[int, Handler] = {}
         self.on_lost: Callable[[], None] = nothing
         self.received = 0
+        self.posted = 0
         self._loop = loop
         self._other: ThreadLink
         self._out: list[Message] = []

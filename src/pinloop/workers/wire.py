@@ -37,6 +37,8 @@ SHARE = 128 * 1024
 COPIED = 4096
 """Bytes up to which to copy a pickle behind its header is cheaper than to have two pieces."""
 
+MAPPED = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+BYTES = (bytes, bytearray)
 ALIGNMENT = 64
 MOST_BUFFERS = 0xFFFF
 
@@ -98,8 +100,28 @@ class Side:
         self.sock.close()
 
 
-def encode(kind: int, number: int, obj: Any, side: Side | None) -> list[Buffer]:
-    """A frame, in pieces. Raises what pickling raises.
+class Blob:
+    """Bytes that are pickled out of band, and so are not copied on the way to the shared memory."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return type(self.data), (pickle.PickleBuffer(self.data),)
+
+
+def lightened(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, with a Blob for each that is large bytes."""
+    for value in values:
+        if type(value) in BYTES and len(value) >= SHARE:
+            return tuple(Blob(one) if type(one) in BYTES and len(one) >= SHARE else one for one in values)
+    return values
+
+
+def encode(kind: int, number: int, obj: Any, side: Side | None) -> tuple[list[Buffer], int]:
+    """A frame, in pieces, and how many bytes it is of, also of shared memory. Raises what pickling raises.
 
     All of it is taken now: what happens to `obj` afterwards does not change it.
     """
@@ -108,8 +130,9 @@ def encode(kind: int, number: int, obj: Any, side: Side | None) -> list[Buffer]:
     size = len(data)
     if not found and size < SHARE:
         header = HEADER.pack(size, number, 0, kind, 0)
-        return [header + data] if size < COPIED else [header, data]
-    return _encode_large(kind, number, data, [buffer.raw() for buffer in found], side)
+        return [header + data] if size < COPIED else [header, data], size
+    raws = [buffer.raw() for buffer in found]
+    return _encode_large(kind, number, data, raws, side), size + sum(raw.nbytes for raw in raws)
 
 
 def _encode_large(
@@ -144,16 +167,22 @@ def _share(parts: list[memoryview], side: Side) -> bool:
     except OSError:  # out of descriptors, or of memory of this kind: it goes through the socket
         return False
     try:
-        with mmap.mmap(fd, total) as area:
-            at = 0
-            for part in parts:
-                area[at : at + part.nbytes] = part
-                at += _aligned(part.nbytes)
+        at = 0
+        for part in parts:  # written, not mapped: no page is made empty first, nor faulted in
+            _write(fd, part, at)
+            at += _aligned(part.nbytes)
         return side.send([fd])
     except OSError:
         return False
     finally:
         os.close(fd)
+
+
+def _write(fd: int, part: memoryview, at: int) -> None:
+    while part.nbytes:
+        written = os.pwrite(fd, part, at)
+        part = part[written:]
+        at += written
 
 
 def _aligned(size: int) -> int:
@@ -172,7 +201,7 @@ def split(body: memoryview, count: int, flags: int, side: Side | None) -> Payloa
         assert side is not None
         (fd,) = side.receive(1)
         try:
-            shared = memoryview(mmap.mmap(fd, 0))
+            shared = memoryview(mmap.mmap(fd, 0, flags=MAPPED))
         finally:
             os.close(fd)
         if flags & SHARED_PICKLE:
