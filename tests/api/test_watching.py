@@ -151,11 +151,11 @@ def test_another_process_and_one_that_is_blocked(start: Any, place: Path) -> Non
     loop = watching.read_process(child.pid).loops[0]
     assert (loop.number, loop.thread, loop.thread_id) == (0, "MainThread", child.pid)
     assert loop.metrics.tasks == 2
-    child.tell("print('blocking', flush=True); time.sleep(0.4)", wait=False)
+    child.tell("print('blocking', flush=True)\\nsys.stdin.readline()", wait=False)
     assert child.readline() == "blocking"
     away = [watching.read_process(child.pid).loops[0].metrics.away for _ in range(2)]
     assert 0 < away[0] < away[1]
-    assert child.readline() == "done"
+    child.tell("go on")
 
 
 def test_the_tasks_of_another_process(start: Any) -> None:
