@@ -5,6 +5,7 @@ import contextvars
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
 from typing import Any, NoReturn
@@ -439,3 +440,42 @@ async def wait_at_gate(path: str) -> None:
 
 def thread_affinity() -> list[int]:
     return sorted(os.sched_getaffinity(0))
+
+
+def stdin_is_empty() -> bool:
+    return os.read(0, 1) == b""
+
+
+def process_name() -> str:
+    import multiprocessing
+
+    return multiprocessing.current_process().name
+
+
+# Sockets.
+
+
+async def serve_one(listener: socket.socket) -> str:
+    """Accept a connection, and send what comes back in capitals."""
+    loop = asyncio.get_running_loop()
+    listener.setblocking(False)
+    with listener:
+        connection, _ = await loop.sock_accept(listener)
+        with connection:
+            await loop.sock_sendall(connection, (await loop.sock_recv(connection, 100)).upper())
+    return f"{listener.family.name} {listener.type.name}"
+
+
+def send_on(a: socket.socket, text: str, b: socket.socket, block: bytes) -> list[Any]:
+    with a, b:
+        a.sendall(text.encode())
+        b.sendall(text[::-1].encode())
+        return [a.gettimeout(), b.gettimeout(), len(block)]
+
+
+def boom_with(sock: socket.socket, explosive: Any) -> None: ...
+
+
+def kind_of(value: Any) -> str:
+    with value:
+        return type(value).__name__

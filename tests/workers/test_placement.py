@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pinloop.workers import WorkersFailed, placement
+from pinloop.workers import Workers, WorkersFailed, placement
 from tests.conftest import Run
 from tests.workers import jobs
 from tests.workers.conftest import pool_of
@@ -170,3 +170,24 @@ def test_a_cpu_that_the_kernel_refuses(run: Run, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match="worker 0 cannot be pinned to CPU 1000") as caught:
         run(main())
     assert not isinstance(caught.value, WorkersFailed)
+
+
+@pytest.mark.skipif(not LINUX, reason="this platform does not keep a thread on a CPU")
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_process_that_is_allowed_one_cpu(run: Run, backend: str) -> None:
+    before = os.sched_getaffinity(0)
+    one = max(before)
+
+    async def main() -> None:
+        async with Workers(backend=backend) as pool:
+            assert len(pool) == 1 and pool[0].cpus == (one,)
+            assert await pool.run(jobs.affinity) == [one]
+            assert await pool.run(jobs.add, 1, 2) == 3
+
+    os.sched_setaffinity(0, {one})
+    try:
+        with pytest.raises(ValueError, match=rf"2 workers need 2 CPUs, and this process is allowed 1 \({one}\)"):
+            Workers(2)
+        run(main())
+    finally:
+        os.sched_setaffinity(0, before)

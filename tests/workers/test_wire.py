@@ -120,6 +120,18 @@ def test_a_buffer_that_is_kept_outlives_its_message(sides: tuple[Side, Side]) ->
     assert [bytes(one) for one in kept] == [b"a" * SHARE, b"b" * SHARE]
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="shm objects are what is used here anyway")
+def test_shm_objects_in_place_of_memfd(sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    before = set(os.listdir("/dev/shm"))
+    inflow, seen = reader(sides[1])
+    data = flat(encode(1, 1, [Block(b"x" * SHARE), b"y" * SHARE, Block(b"z" * (SHARE + 1))], sides[0]))
+    assert len(data) < 1000
+    feed(inflow, data, 10**9)
+    assert seen == [(1, 1, [b"x" * SHARE, b"y" * SHARE, b"z" * (SHARE + 1)])]
+    assert set(os.listdir("/dev/shm")) == before
+
+
 @pytest.mark.parametrize("what", ["memory", "room"])
 def test_without_shared_memory_it_goes_through_the_socket(
     sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch, what: str

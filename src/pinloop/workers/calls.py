@@ -12,13 +12,14 @@ import functools
 import inspect
 import traceback
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from time import monotonic
 from types import CoroutineType, FunctionType
 from typing import Any, NoReturn, cast
 
 from ..scopes import scope
 from . import context as contexts
+from . import sockets
 from .channel import Hub
 from .errors import RemoteTraceback, Unpicklable, WorkerError, WorkersClosed
 from .link import Link
@@ -98,7 +99,9 @@ class Caller:
         try:
             self._post(number, fn, args)
         except Exception as error:
-            self._explain(fn, args, error)
+            if not sockets.has_sockets(args):
+                self._explain(fn, args, error)
+            self._post_sockets(number, fn, args)
         call = self.calls[number] = _Call(fn, self._loop.create_future())
         if self.lost:  # while it waited, or while its arguments were pickled
             del self.calls[number]
@@ -116,14 +119,24 @@ class Caller:
             await asyncio.sleep(BELATED)
             raise TimeoutError(f"the deadline passed while {name_of(fn)} was under way") from None
 
-    def _post(self, number: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def _post_sockets(self, number: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """The same for a call with sockets: pickling refuses them, which is how they are noticed."""
+        try:
+            packed, fds = sockets.pack(args)
+            self._post(number, fn, packed, fds)
+        except Exception as error:
+            self._explain(fn, tuple(None if sockets.has_sockets((arg,)) else arg for arg in args), error)
+
+    def _post(
+        self, number: int, fn: Callable[..., Any], args: tuple[Any, ...], fds: Sequence[int] = ()
+    ) -> None:
         what: Any = self._known.get(fn) if type(fn) is FunctionType else fn
         if what is None:
             what = self._define(fn)
         link = self._link
         carried: Any = contexts.variables() if link.pickles else list(contextvars.copy_context().items())
         deadline = contexts.deadline()
-        kind = CALL
+        kind = CALL_WITH_ENDS if fds else CALL
         shipments: list[Any] | None = None
         if self.hub.offers:
             args, shipments = self.hub.pack(args)
@@ -131,9 +144,9 @@ class Caller:
         if link.pickles:
             args = lightened(args)
         if carried is None and deadline is None:
-            link.post(kind, number, (what, args))
+            link.post(kind, number, (what, args), fds)
         else:
-            link.post(kind, number, (what, args, carried, deadline))
+            link.post(kind, number, (what, args, carried, deadline), fds)
         if shipments:
             self.hub.ship(shipments)
 
@@ -282,7 +295,7 @@ class Callee:
         try:
             fn, args, *extras = self._link.load(payload)
             if ends:
-                args = self._hub.unpack(args)
+                args = sockets.unpack(self._hub.unpack(args), self._link.descriptors)
         except Exception as error:
             self._refuse(number, "the arguments of a call", error)
             return
@@ -450,7 +463,8 @@ async def _awaited(result: Awaitable[Any]) -> Any:
 
 async def _until(deadline: float, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call a function in a scope that has the deadline of the caller's."""
-    async with scope(deadline=deadline) as limits:
+    loop = asyncio.get_running_loop()
+    async with scope(deadline=loop.time() + (deadline - monotonic())) as limits:
         result = fn(*args)
         coro = as_coroutine(result, fn)
         return result if coro is None else await coro

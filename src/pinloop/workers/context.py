@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import importlib
 import sys
+import time
 from typing import Any
 
 from .._core import current_node, scope_variable
@@ -80,7 +81,7 @@ def take_over(found: list[tuple[contextvars.ContextVar[Any], Any]]) -> None:
 
 
 def deadline() -> float | None:
-    """When the scopes around the caller will have cancelled it, on the loop's clock; None for never."""
+    """When the scopes around the caller will have cancelled it, by `time.monotonic`; None for never."""
     if scope_variable.get(None) is None:
         return None
     node = current_node(asyncio.current_task())
@@ -93,4 +94,6 @@ def deadline() -> float | None:
         if node._shield:
             break
         node = node._parent
-    return least
+    if least is None:
+        return None
+    return time.monotonic() + (least - asyncio.get_running_loop().time())

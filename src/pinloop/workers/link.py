@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
-from .wire import Buffer, Inflow, Side, encode, loads
+from .wire import Buffer, Inflow, Side, dumps, encode, loads, protocol
 
 Handler = Callable[[int, Any], None]
 """Called with the number in a message and its payload, which `Link.load` makes an object of."""
@@ -37,14 +37,19 @@ class Link(Protocol):
     """How often something has come."""
     posted: int
     """How many bytes have been posted; 0 where nothing is made bytes of."""
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that came with the message that is being handled. What is taken out is the taker's to close.
+        """
+
     pickles: bool
     """Whether what arrives is a copy of what was posted."""
 
     def begin(self) -> None:
         """The handlers are there: messages may come."""
 
-    def post(self, kind: int, number: int, obj: Any = None) -> None:
-        """Send a message by the end of this turn.
+    def post(self, kind: int, number: int, obj: Any = None, fds: Sequence[int] = ()) -> None:
+        """Send a message by the end of this turn; with it duplicates of the descriptors `fds`, to a process.
 
         Raises what pickling raises, and then nothing is sent. After the link is lost it does nothing.
         """
@@ -106,8 +111,15 @@ class SocketLink:
 
     # ------------------------------------------------------------------- out --
 
-    def post(self, kind: int, number: int, obj: Any = None) -> None:
-        pieces, size = encode(kind, number, obj, self._side)
+    @property
+    def descriptors(self) -> list[int]:
+        return self._inflow.descriptors
+
+    def post(self, kind: int, number: int, obj: Any = None, fds: Sequence[int] = ()) -> None:
+        if self._lost:
+            dumps(obj, protocol)  # what it would raise
+            return
+        pieces, size = encode(kind, number, obj, self._side, fds)
         if self._lost:
             return
         self.posted += size

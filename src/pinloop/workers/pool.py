@@ -101,6 +101,7 @@ class Workers:
         self._workers: list[Worker] = []
         self._scope = scope()
         self._failure: WorkersFailed | None = None
+        self._hurried = False
         self._active = 0
         self._submitted: set[asyncio.Task[Any]] = set()
         self._waiters: list[asyncio.Future[None]] = []  # for a worker to be up, or for the last call to end
@@ -203,10 +204,11 @@ class Workers:
 
     def _conclude(self, exc: BaseException | None, end: BaseException | None, problems: list[Any]) -> bool:
         """Raise what is to be raised, and report the rest."""
-        if self._failure is not None and not isinstance(end, asyncio.CancelledError):
-            problems.insert(0, self._failure)
-            if end is None or len(problems) == 1:
-                end = problems.pop(0)
+        if self._failure is not None:
+            if isinstance(end, asyncio.CancelledError):
+                problems.insert(0, self._failure)
+            else:
+                end = self._failure
         if end is None and problems:
             if len(problems) == 1:
                 raise problems[0]
@@ -235,6 +237,7 @@ class Workers:
     async def _shut(self, hurried: bool) -> None:
         """End the calls, then the workers."""
         if hurried:
+            self._hurried = True
             for task in self._submitted:
                 task.cancel()
             for slot in self._slots:
@@ -270,6 +273,9 @@ class Workers:
         holds them up while it runs. It is sent by its name, so it must be one that can be imported, or of the
         main module; arguments and result are pickled. Context variables that a module holds go with it, as
         far as they can be pickled, and so does the deadline of the scopes around the call.
+
+        Keywords go by `functools.partial`. Sockets may be arguments: a worker that is a process gets
+        duplicates. Large bytes, and the buffers of what pickles out of band, go through shared memory.
 
         What it raises is raised here, with the traceback of the worker as its cause. Cancelled, this cancels
         the call in the worker, waits for it to end, and raises CancelledError, or what the call raised.
@@ -352,6 +358,8 @@ class Workers:
         self._active += 1
         try:
             while True:
+                if self._hurried:
+                    self._refuse()
                 slot = only or self._least_loaded()
                 caller = slot.caller or await self._up(only)
                 try:
@@ -382,7 +390,7 @@ class Workers:
     async def _up(self, only: Slot | None) -> Caller:
         """Wait for a worker that is being restarted: this one, or any."""
         while True:
-            if self._failure is not None or self._state == CLOSED:
+            if self._failure is not None or self._hurried:
                 self._refuse()
             for slot in (only,) if only else self._slots:
                 if slot.caller is not None:

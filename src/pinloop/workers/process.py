@@ -14,6 +14,7 @@ import pickle
 import select
 import signal
 import socket
+import tempfile
 import threading
 import time
 from multiprocessing import spawn
@@ -127,7 +128,7 @@ class ProcessBackend:
         prepared["authkey"] = bytes(
             prepared["authkey"]
         )  # what it is of is not pickled; its setter restores it
-        fd = anonymous_file(0)
+        fd = _scratch_file()
         try:
             with open(fd, "wb", closefd=False) as file:
                 pickle.dump(prepared, file)
@@ -137,6 +138,14 @@ class ProcessBackend:
             os.close(fd)
             raise
         return fd
+
+
+def _scratch_file() -> int:
+    """The descriptor of an empty file that has no name."""
+    if hasattr(os, "memfd_create"):
+        return anonymous_file(0)
+    with tempfile.TemporaryFile() as file:  # shm objects cannot be written to everywhere
+        return os.dup(file.fileno())
 
 
 class Boot:

@@ -140,10 +140,11 @@ class Slot:
                 await asyncio.wait([life.exited])
             finally:
                 watch.close()
-                if not life.exited.done():
-                    life.kill()
+                life.kill()
+                try:
                     await _until_done(life.exited)
-                self._down(life.exited.result())
+                finally:
+                    self._down(life.exited.result())
             if self._stopping:
                 return
             self._check_limit(life.exited.result())

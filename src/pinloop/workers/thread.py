@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..runner import new_event_loop
@@ -49,7 +49,11 @@ class ThreadLink:
         for batch in early:
             self._take(batch)
 
-    def post(self, kind: int, number: int, obj: Any = None) -> None:
+    @property
+    def descriptors(self) -> list[int]:
+        return []
+
+    def post(self, kind: int, number: int, obj: Any = None, fds: Sequence[int] = ()) -> None:
         if self._lost:
             return
         self._out.append((kind, number, obj))
@@ -167,7 +171,9 @@ class ThreadLife:
             self._link.close()
 
     def _cancel(self) -> None:
-        if self._task is not None:
+        if self._task is None:
+            self._there.call_soon(self._cancel)  # it is about to begin
+        else:
             self._task.cancel()
 
     # --------------------------------------------------------------- in the pool --

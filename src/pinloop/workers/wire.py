@@ -8,6 +8,7 @@ process that holds it, however that ends.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import pickle
@@ -31,6 +32,11 @@ SHARED_PICKLE = 1
 """Flag: the pickle is the first thing in the shared memory."""
 SHARED = 2
 """Flag: there is shared memory, and its descriptor is on the side socket."""
+DESCRIPTORS = 4
+"""Flag: descriptors that go with the message are on the side socket, before that of the shared memory."""
+
+MOST_DESCRIPTORS = 250  # in one message; the kernel's own limit is 253
+
 SHARE = 128 * 1024
 """Bytes from which on shared memory is cheaper than two copies through a socket."""
 
@@ -120,36 +126,41 @@ def lightened(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def encode(kind: int, number: int, obj: Any, side: Side | None) -> tuple[list[Buffer], int]:
+def encode(
+    kind: int, number: int, obj: Any, side: Side | None, fds: Sequence[int] = ()
+) -> tuple[list[Buffer], int]:
     """A frame, in pieces, and how many bytes it is of, also of shared memory. Raises what pickling raises.
 
-    All of it is taken now: what happens to `obj` afterwards does not change it.
+    All of it is taken now: what happens to `obj` afterwards does not change it. The descriptors `fds` go with
+    it; OSError is raised if there is no room for them now.
     """
     found: list[pickle.PickleBuffer] = []
     data = dumps(obj, protocol, buffer_callback=found.append)
     size = len(data)
-    if not found and size < SHARE:
+    if not found and size < SHARE and not fds:
         header = HEADER.pack(size, number, 0, kind, 0)
         return [header + data] if size < COPIED else [header, data], size
     raws = [buffer.raw() for buffer in found]
-    return _encode_large(kind, number, data, raws, side), size + sum(raw.nbytes for raw in raws)
+    if len(raws) > MOST_BUFFERS:
+        raise ValueError(f"more than {MOST_BUFFERS} out-of-band buffers in one object")
+    if fds and (side is None or len(fds) > MOST_DESCRIPTORS or not side.send(fds)):
+        raise OSError(errno.ENOBUFS, f"{len(fds)} descriptors cannot be sent now")
+    pieces = _encode_large(kind, number, data, raws, side, DESCRIPTORS if fds else 0)
+    return pieces, size + sum(raw.nbytes for raw in raws)
 
 
 def _encode_large(
-    kind: int, number: int, data: bytes, raws: list[memoryview], side: Side | None
+    kind: int, number: int, data: bytes, raws: list[memoryview], side: Side | None, flags: int
 ) -> list[Buffer]:
-    if len(raws) > MOST_BUFFERS:
-        raise ValueError(f"more than {MOST_BUFFERS} out-of-band buffers in one object")
-    flags = 0
     big = [raw for raw in raws if raw.nbytes >= SHARE]
     if side is not None and (big or len(data) >= SHARE):
         shares_data = len(data) >= SHARE
         if _share(([memoryview(data)] if shares_data else []) + big, side):
-            flags = SHARED | (SHARED_PICKLE if shares_data else 0)
+            flags |= SHARED | (SHARED_PICKLE if shares_data else 0)
     sizes: list[int] = []
     inline: list[Buffer] = []
     for raw in raws:
-        shared = bool(flags) and raw.nbytes >= SHARE
+        shared = bool(flags & SHARED) and raw.nbytes >= SHARE
         sizes.append(raw.nbytes << 2 | raw.readonly << 1 | shared)
         if not shared:
             inline.append(bytes(raw))
@@ -167,10 +178,13 @@ def _share(parts: list[memoryview], side: Side) -> bool:
     except OSError:  # out of descriptors, or of memory of this kind: it goes through the socket
         return False
     try:
-        at = 0
-        for part in parts:  # written, not mapped: no page is made empty first, nor faulted in
-            _write(fd, part, at)
-            at += _aligned(part.nbytes)
+        if hasattr(os, "memfd_create"):
+            at = 0
+            for part in parts:  # written, not mapped: no page is made empty first, nor faulted in
+                _write(fd, part, at)
+                at += _aligned(part.nbytes)
+        else:
+            _copy(fd, parts, total)  # macOS can do nothing with shm objects but map them
         return side.send([fd])
     except OSError:
         return False
@@ -183,6 +197,14 @@ def _write(fd: int, part: memoryview, at: int) -> None:
         written = os.pwrite(fd, part, at)
         part = part[written:]
         at += written
+
+
+def _copy(fd: int, parts: list[memoryview], total: int) -> None:
+    with mmap.mmap(fd, total) as area:
+        at = 0
+        for part in parts:
+            area[at : at + part.nbytes] = part
+            at += _aligned(part.nbytes)
 
 
 def _aligned(size: int) -> int:
@@ -227,7 +249,7 @@ def split(body: memoryview, count: int, flags: int, side: Side | None) -> Payloa
 class Inflow:
     """What has been read of a stream of frames."""
 
-    __slots__ = ("_end", "_handle", "_large", "_side", "_start", "_view")
+    __slots__ = ("_end", "_handle", "_large", "_side", "_start", "_view", "descriptors")
 
     ROOM = 256 * 1024
 
@@ -237,6 +259,8 @@ class Inflow:
         self._side = side
         self._handle = handle
         self._large: memoryview | None = None  # a frame that does not fit, so far as it has come
+        self.descriptors: list[int] = []
+        """Those that came with the message that is being handled; its handler takes out what it uses."""
 
     def room(self) -> memoryview:
         """Where to read to."""
@@ -283,7 +307,12 @@ class Inflow:
         payload: Any = (body, None)
         if count or flags:
             try:
+                if flags & DESCRIPTORS:
+                    assert self._side is not None
+                    self.descriptors = self._side.receive(MOST_DESCRIPTORS)
                 payload = split(body, count, flags, self._side)
             except Exception as error:  # out of descriptors or memory: it costs this one message
                 payload = (error, None)
         self._handle(kind, number, payload)
+        while self.descriptors:
+            os.close(self.descriptors.pop())
