@@ -186,7 +186,9 @@ def test_a_process_that_is_allowed_one_cpu(run: Run, backend: str) -> None:
 
     os.sched_setaffinity(0, {one})
     try:
-        with pytest.raises(ValueError, match=rf"2 workers need 2 CPUs, and this process is allowed 1 \({one}\)"):
+        with pytest.raises(
+            ValueError, match=rf"2 workers need 2 CPUs, and this process is allowed 1 \({one}\)"
+        ):
             Workers(2)
         run(main())
     finally:

@@ -37,10 +37,10 @@ class Link(Protocol):
     """How often something has come."""
     posted: int
     """How many bytes have been posted; 0 where nothing is made bytes of."""
+
     @property
     def descriptors(self) -> list[int]:
-        """Those that came with the message that is being handled. What is taken out is the taker's to close.
-        """
+        """Those that came with the message being handled. What is taken out is the taker's to close."""
 
     pickles: bool
     """Whether what arrives is a copy of what was posted."""
@@ -120,8 +120,6 @@ class SocketLink:
             dumps(obj, protocol)  # what it would raise
             return
         pieces, size = encode(kind, number, obj, self._side, fds)
-        if self._lost:
-            return
         self.posted += size
         for piece in pieces:
             self._out.append(piece)
