@@ -1,6 +1,7 @@
 """Supervision: workers that hang, swell, outlive their parent; many calls while workers are killed."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -101,7 +102,8 @@ def test_a_worker_that_swells_is_killed(run: Run) -> None:
         async with pool_of(1, memory_limit=300 << 20) as pool:
             assert await pool.run(jobs.swell, 1 << 20) == 1 << 20
             waiting = pool.submit(jobs.pause, 100)
-            await pool.run(jobs.swell, 400 << 20)
+            with contextlib.suppress(WorkerCrashed):  # it may be found out before it has answered
+                await pool.run(jobs.swell, 400 << 20)
             with pytest.raises(WorkerCrashed, match=rf"used \d+ bytes of memory, more than {300 << 20}"):
                 await waiting
 
