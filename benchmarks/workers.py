@@ -1,380 +1,327 @@
 #!/usr/bin/env python3
-"""What a call to another process costs, and an item sent to one, beside the other ways to do it.
+"""The tables of docs/workers-cost.md: calls to other processes, and items sent to them, beside other ways.
 
-    python benchmarks/workers.py                                  # every cell, every kind that is installed
-    python benchmarks/workers.py --cells trip,flood --kinds pinloop,futures --rounds 5
+    python benchmarks/workers.py                                    # print the tables
+    python benchmarks/workers.py --write docs/workers-cost.md       # and put them there
+    python benchmarks/workers.py --cells trip,flood --kinds pinloop,Pool --rounds 5
 
-Cells: `trip`, one call after the other: the median and the 99th percentile. `flood`, 2,000 calls at once:
-time per call. `map`, 20,000 items, 100 in a call where the kind can: time per item. `items`, small items sent
-to a worker by a channel or queue: time per item. `blocks`, the same with 1 MiB of bytes: MiB/s. `scale`,
-calls that compute for about 5 ms, on two workers: how many times the throughput of one.
-
-Kinds: `pinloop`, its workers and channels; `futures`, a ProcessPoolExecutor and run_in_executor; `pool`, a
-multiprocessing.Pool, blocking; `queue` and `pipe`, multiprocessing's, for items and blocks alone;
-`aiomultiprocess`; `dask`, a LocalCluster of processes with one thread each, and an asynchronous Client. All
-with two processes, by spawn, unpinned, in one program; each round takes the kinds in turn, and the best round
-counts, of `trip` the median round.
+The contenders (see `worker_kinds.py`) take turns within each round, and each round begins with another. Those
+that are not installed are left out, and named.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import concurrent.futures
-import importlib.util
-import multiprocessing
+import datetime
+import os
+import platform
+import shlex
 import statistics
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from comparison import BEGIN, END, put_between
+from worker_kinds import NEEDS, OPEN, Kind, compute, echo, installed
+
 import pinloop
-
-TRIPS, FLOOD, ITEMS, BLOCKS, BLOCK = 1000, 2000, 20_000, 100, 1 << 20
-WORKERS, CHUNK, CAPACITY = 2, 100, 256
-
-Call = Callable[..., Awaitable[Any]]
-
-
-def plus_one(x: int) -> int:
-    return x + 1
-
-
-async def plus_one_later(x: int) -> int:
-    return x + 1
-
-
-def compute(n: int) -> int:
-    total = 0
-    for i in range(n):
-        total += i * i
-    return total
-
-
-async def compute_later(n: int) -> int:
-    return compute(n)
-
-
-async def count(rx: pinloop.Receiver[Any]) -> int:
-    seen = 0
-    async with rx:
-        async for _ in rx:
-            seen += 1
-    return seen
-
-
-def count_queue(queue: Any, done: Any) -> None:
-    seen = 0
-    while queue.get() is not None:
-        seen += 1
-    done.put(seen)
-
-
-def count_pipe(connection: Any) -> None:
-    seen = 0
-    while connection.recv() is not None:
-        seen += 1
-    connection.send(seen)
-
-
-class Kind:
-    """What is measured of one kind: seconds, or None for what it has not."""
-
-    compute: Callable[[int], Any] = staticmethod(compute_later)
-
-    async def call(self, fn: Callable[..., Any], x: Any) -> Any:
-        raise NotImplementedError
-
-    one: Callable[[int], Any] = staticmethod(plus_one_later)
-
-    async def trips(self, n: int) -> list[float] | None:
-        taken = []
-        for i in range(n):
-            began = time.perf_counter()
-            await self.call(self.one, i)
-            taken.append(time.perf_counter() - began)
-        return taken
-
-    async def flood(self, n: int) -> float | None:
-        began = time.perf_counter()
-        await asyncio.gather(*(self.call(self.one, i) for i in range(n)))
-        return time.perf_counter() - began
-
-    async def map(self, n: int) -> float | None:
-        return None
-
-    async def items(self, items: list[Any]) -> float | None:
-        return None
-
-    async def computing(self, calls: int, n: int) -> float | None:
-        began = time.perf_counter()
-        await asyncio.gather(*(self.call(self.compute, n) for _ in range(calls)))
-        return time.perf_counter() - began
-
-
-class Pinloop(Kind):
-    def __init__(self, pool: pinloop.Workers) -> None:
-        self.pool = pool
-        self.call = pool.run
-
-    async def map(self, n: int) -> float | None:
-        began = time.perf_counter()
-        assert len(await self.pool.map(plus_one, range(n), chunk=CHUNK)) == n
-        return time.perf_counter() - began
-
-    async def items(self, items: list[Any]) -> float | None:
-        tx, rx = await self.pool.channel(0, CAPACITY)
-        counted = self.pool[0].submit(count, rx)
-        await asyncio.sleep(0)
-        began = time.perf_counter()
-        async with tx:
-            for item in items:
-                await tx.send(item)
-        assert await counted == len(items)
-        return time.perf_counter() - began
-
-
-class Futures(Kind):
-    one = staticmethod(plus_one)
-    compute = staticmethod(compute)
-
-    def __init__(self, executor: concurrent.futures.ProcessPoolExecutor) -> None:
-        self.executor = executor
-
-    async def call(self, fn: Callable[..., Any], x: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.executor, fn, x)
-
-    async def map(self, n: int) -> float | None:
-        began = time.perf_counter()
-        assert len(list(self.executor.map(plus_one, range(n), chunksize=CHUNK))) == n
-        return time.perf_counter() - began
-
-
-class Pool(Kind):
-    """Blocking: what its own callers get."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-
-    async def trips(self, n: int) -> list[float] | None:
-        taken = []
-        for i in range(n):
-            began = time.perf_counter()
-            self.pool.apply(plus_one, (i,))
-            taken.append(time.perf_counter() - began)
-        return taken
-
-    async def flood(self, n: int) -> float | None:
-        began = time.perf_counter()
-        for result in [self.pool.apply_async(plus_one, (i,)) for i in range(n)]:
-            result.get()
-        return time.perf_counter() - began
-
-    async def map(self, n: int) -> float | None:
-        began = time.perf_counter()
-        assert len(self.pool.map(plus_one, range(n), CHUNK)) == n
-        return time.perf_counter() - began
-
-    async def computing(self, calls: int, n: int) -> float | None:
-        began = time.perf_counter()
-        self.pool.map(compute, [n] * calls, 1)
-        return time.perf_counter() - began
-
-
-class Queue(Kind):
-    async def trips(self, n: int) -> list[float] | None:
-        return None
-
-    async def flood(self, n: int) -> float | None:
-        return None
-
-    async def computing(self, calls: int, n: int) -> float | None:
-        return None
-
-    async def items(self, items: list[Any]) -> float | None:
-        spawn = multiprocessing.get_context("spawn")
-        queue, done = spawn.Queue(CAPACITY), spawn.Queue()
-        process = spawn.Process(target=count_queue, args=(queue, done))
-        process.start()
-        queue.put(0)
-        await asyncio.sleep(0.5)  # it is there
-        began = time.perf_counter()
-        for item in items:
-            queue.put(item)
-        queue.put(None)
-        assert done.get() == len(items) + 1
-        taken = time.perf_counter() - began
-        process.join()
-        return taken
-
-
-class Pipe(Queue):
-    async def items(self, items: list[Any]) -> float | None:
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=count_pipe, args=(theirs,))
-        process.start()
-        theirs.close()
-        for _ in range(100):
-            ours.send(0)
-        await asyncio.sleep(0.5)
-        began = time.perf_counter()
-        for item in items:
-            ours.send(item)
-        ours.send(None)
-        assert ours.recv() == len(items) + 100
-        taken = time.perf_counter() - began
-        process.join()
-        return taken
-
-
-class Aiomultiprocess(Kind):
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-
-    async def call(self, fn: Callable[..., Any], x: Any) -> Any:
-        return await self.pool.apply(fn, (x,))
-
-    async def map(self, n: int) -> float | None:
-        n //= 10  # it has no chunks
-        began = time.perf_counter()
-        assert len(await self.pool.map(plus_one_later, range(n))) == n
-        return (time.perf_counter() - began) * 10
-
-
-class Dask(Kind):
-    one = staticmethod(plus_one)
-    compute = staticmethod(compute)
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    async def call(self, fn: Callable[..., Any], x: Any) -> Any:
-        return await self.client.submit(fn, x, pure=False)
-
-
-@asynccontextmanager
-async def opened(kind: str, workers: int) -> AsyncIterator[Kind]:
-    if kind == "pinloop":
-        async with pinloop.Workers(workers, "process", None) as pool:
-            yield Pinloop(pool)
-    elif kind == "futures":
-        spawn = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as executor:
-            yield Futures(executor)
-    elif kind == "pool":
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            yield Pool(pool)
-    elif kind == "aiomultiprocess":
-        import aiomultiprocess
-
-        async with aiomultiprocess.Pool(workers, childconcurrency=64) as pool:
-            yield Aiomultiprocess(pool)
-    elif kind == "dask":
-        from distributed import Client, LocalCluster
-
-        async with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                asynchronous=True,
-                dashboard_address=None,
-            ) as cluster,
-            Client(cluster, asynchronous=True) as client,
-        ):
-            yield Dask(client)
-    else:
-        yield {"queue": Queue, "pipe": Pipe}[kind]()
-
-
-KINDS = ("pinloop", "futures", "pool", "queue", "pipe", "aiomultiprocess", "dask")
-NEEDS = {"aiomultiprocess": "aiomultiprocess", "dask": "distributed"}
-CELLS = ("trip", "flood", "map", "items", "blocks", "scale")
-
-
-async def measure(kind: Kind, cell: str, quick: bool) -> Any:
-    few = 10 if quick else 1
-    if cell == "trip":
-        await kind.trips(20)
-        return await kind.trips(TRIPS // few)
-    if cell == "flood":
-        await kind.flood(20)
-        taken = await kind.flood(FLOOD // few)
-        return taken and taken / (FLOOD // few)
-    if cell == "map":
-        taken = await kind.map(ITEMS // few)
-        return taken and taken / (ITEMS // few)
-    if cell == "items":
-        taken = await kind.items([("item", i) for i in range(ITEMS // few)])
-        return taken and taken / (ITEMS // few)
-    taken = await kind.items([bytes([i]) * BLOCK for i in range(BLOCKS // few)])
-    return taken and taken / (BLOCKS // few)
-
-
-async def scale(name: str, rounds: int) -> float | None:
-    """The throughput of two workers over that of one."""
-    n = 20_000
-    while True:  # about 5 ms
-        began = time.perf_counter()
-        compute(n)
-        if time.perf_counter() - began > 0.005:
-            break
-        n += n // 2
-    async with opened(name, 1) as one, opened(name, 2) as two:
-        ratios = []
-        for kind in (one, two):
-            await kind.computing(8, n)
-        for _ in range(rounds):
-            alone, both = await one.computing(60, n), await two.computing(60, n)
-            if alone is None or both is None:
-                return None
-            ratios.append(alone / both)
-    return statistics.median(ratios)
-
-
-async def main(cells: list[str], kinds: list[str], rounds: int, quick: bool) -> None:
-    found: dict[tuple[str, str], list[Any]] = {}
-    for _ in range(rounds):
-        for name in kinds:
-            async with opened(name, WORKERS) as kind:
-                for cell in cells:
-                    if cell != "scale":
-                        got = await measure(kind, cell, quick)
-                        if got is not None:
-                            found.setdefault((cell, name), []).append(got)
-    for cell in cells:
-        for name in kinds:
-            if cell == "scale":
-                ratio = await scale(name, rounds)
-                if ratio is not None:
-                    print(f"{cell:8}{name:18}{ratio:8.2f} x")
-            elif (cell, name) in found:
-                print(f"{cell:8}{name:18}{shown(cell, found[cell, name])}")
-
-
-def shown(cell: str, results: list[Any]) -> str:
-    if cell == "trip":
-        rounds = [sorted(taken) for taken in results]
-        p50 = statistics.median(taken[len(taken) // 2] for taken in rounds)
-        p99 = statistics.median(taken[len(taken) * 99 // 100] for taken in rounds)
-        return f"{p50 * 1e6:8.1f} µs p50 {p99 * 1e6:9.1f} µs p99"
-    if cell == "blocks":
-        return f"{1 / min(results):8.0f} MiB/s"
-    return f"{min(results) * 1e6:8.2f} µs each"
-
-
-if __name__ == "__main__":
+from pinloop.bench.errors import BenchError
+
+US = "pinloop"
+CALLERS = ("pinloop", "Executor", "Executor in asyncio", "Pool", "aiomultiprocess", "Dask")
+SENDERS = ("pinloop", "Queue", "Pipe")
+LOOPS = ("pinloop", "threads")
+BLOCK = 1 << 20
+COMPUTING = 0.005  # seconds of a call
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A line of a table."""
+
+    title: str
+    unit: str
+    kinds: tuple[str, ...]
+    more: bool = False
+    """Whether more is better."""
+    digits: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    cells: dict[str, Cell]
+    columns: dict[str, str] = field(default_factory=dict)
+    """What kinds are called in it, if not by their names."""
+
+
+TABLES = (
+    Table(
+        "Calls",
+        {
+            "trip": Cell("one after the other, p50", "µs", CALLERS),
+            "trip99": Cell("one after the other, p99", "µs", CALLERS),
+            "flood": Cell("many at once", "µs per call", CALLERS),
+            "map": Cell("in chunks of 100", "µs per item", CALLERS, digits=2),
+        },
+    ),
+    Table(
+        "Items",
+        {
+            "items": Cell("small items", "µs per item", SENDERS, digits=2),
+            "blocks": Cell("blocks of 1 MiB", "MiB/s", SENDERS, more=True, digits=0),
+        },
+    ),
+    Table("Two cores", {"scale": Cell("two workers", "× one", CALLERS, more=True, digits=2)}),
+    Table(
+        "Loops in threads",
+        {
+            "compute2": Cell("computing, two workers", "× one", LOOPS, more=True, digits=2),
+            "echo1": Cell("echo, one worker", "trips/s", LOOPS, more=True, digits=0),
+            "echo2": Cell("echo, two workers", "trips/s", LOOPS, more=True, digits=0),
+        },
+        {"pinloop": "processes"},
+    ),
+)
+CELLS = {name: cell for table in TABLES for name, cell in table.cells.items()}
+ALONGSIDE = {"trip99": "trip", "echo2": "echo1"}
+"""Lines that are measured with another one."""
+
+
+@dataclass
+class Sizes:
+    """How much is done of each."""
+
+    trips: int = 1000
+    flood: int = 2000
+    map: int = 20_000
+    items: int = 20_000
+    blocks: int = 100
+    computing: int = 60
+    echo: int = 20_000
+
+    def divided(self, by: int) -> Sizes:
+        return Sizes(*(max(20, value // by) for value in vars(self).values()))
+
+
+class Run:
+    """All rounds, and what was found in them."""
+
+    def __init__(self, cells: list[str], kinds: list[str], rounds: int, sizes: Sizes) -> None:
+        self.cells = cells
+        self.kinds = kinds
+        self.rounds = rounds
+        self.sizes = sizes
+        self.found: dict[tuple[str, str], dict[int, float]] = {}
+        """By line and kind, what each round gave."""
+        self.failed: dict[tuple[str, str], str] = {}
+        self._length = calibrated()
+
+    async def run(self) -> None:
+        for number in range(self.rounds):
+            print(f"round {number + 1} of {self.rounds}", file=sys.stderr, flush=True)
+            first = number % len(self.kinds)
+            for kind in self.kinds[first:] + self.kinds[:first]:
+                await self._take_turn(number, kind)
+
+    async def _take_turn(self, number: int, kind: str) -> None:
+        """All lines of one kind, once."""
+        wanted = [cell for cell in self.cells if kind in CELLS[cell].kinds]
+        pooled = [cell for cell in wanted if cell in ("trip", "flood", "map", "items", "blocks")]
+        if pooled:
+            try:
+                async with OPEN[kind](2) as two:
+                    for cell in pooled:
+                        await self._measure(number, cell, kind, two)
+            except Exception as error:
+                self._fail(",".join(pooled), kind, error)
+        paired = [cell for cell in wanted if cell in ("scale", "compute2", "echo1")]
+        if paired:
+            try:
+                async with OPEN[kind](1) as one, OPEN[kind](2) as two:
+                    for cell in paired:
+                        await self._compare(number, cell, kind, one, two)
+            except Exception as error:
+                self._fail(",".join(paired), kind, error)
+
+    async def _measure(self, number: int, cell: str, kind: str, two: Kind) -> None:
+        sizes = self.sizes
+        if cell == "trip":
+            await two.trips(20)
+            taken = sorted(await two.trips(sizes.trips))
+            self._note(number, cell, kind, taken[len(taken) // 2] * 1e6)
+            self._note(number, "trip99", kind, taken[len(taken) * 99 // 100] * 1e6)
+        elif cell == "flood":
+            await two.many(two.one, list(range(20)))
+            seconds = await timed(two.many(two.one, list(range(sizes.flood))))
+            self._note(number, cell, kind, seconds / sizes.flood * 1e6)
+        elif cell == "map":
+            await two.map(20)
+            self._note(number, cell, kind, await timed(two.map(sizes.map)) / sizes.map * 1e6)
+        elif cell == "items":
+            seconds = await two.items([("item", i) for i in range(sizes.items)])
+            self._note(number, cell, kind, seconds / sizes.items * 1e6)
+        else:
+            seconds = await two.items([bytes([i % 256]) * BLOCK for i in range(sizes.blocks)])
+            self._note(number, cell, kind, sizes.blocks / seconds)
+
+    async def _compare(self, number: int, cell: str, kind: str, one: Kind, two: Kind) -> None:
+        if cell == "echo1":
+            for name, workers, pool in (("echo1", 1, one), ("echo2", 2, two)):
+                await pool.many(echo, [100] * workers)
+                seconds = await timed(pool.many(echo, [self.sizes.echo] * workers))
+                self._note(number, name, kind, self.sizes.echo * workers / seconds)
+            return
+        calls = [self._length] * self.sizes.computing
+        for pool in (one, two):
+            await pool.many(pool.computes, calls[:8])
+        alone = await timed(one.many(one.computes, calls))
+        both = await timed(two.many(two.computes, calls))
+        self._note(number, cell, kind, alone / both)
+
+    def _note(self, number: int, cell: str, kind: str, value: float) -> None:
+        self.found.setdefault((cell, kind), {})[number] = value
+
+    def _fail(self, cell: str, kind: str, error: Exception) -> None:
+        traceback.print_exception(error)
+        self.failed[cell, kind] = repr(error)
+
+    # ------------------------------------------------------------------ showing --
+
+    def value(self, cell: str, kind: str) -> float | None:
+        rounds = self.found.get((cell, kind))
+        return statistics.median(rounds.values()) if rounds else None
+
+    def ratio(self, cell: str, kind: str) -> float | None:
+        """How many times as good as another pinloop is, in the median of the rounds that both have."""
+        ours, theirs = self.found.get((cell, US), {}), self.found.get((cell, kind), {})
+        ratios = [
+            ours[i] / theirs[i] if CELLS[cell].more else theirs[i] / ours[i] for i in ours if i in theirs
+        ]
+        return statistics.median(ratios) if ratios else None
+
+    def figure(self, cell: str, kind: str, best: bool) -> str:
+        value = self.value(cell, kind)
+        if value is None:
+            return "–"
+        digits = CELLS[cell].digits
+        spread = statistics.median(abs(one - value) for one in self.found[cell, kind].values())
+        text = f"{value:.{digits}f}"
+        return f"{f'**{text}**' if best else text} ± {spread:.{digits}f}"
+
+    def table(self, table: Table) -> list[str]:
+        """The lines of a table; none if nothing of it was measured."""
+        cells = [cell for cell in table.cells if any((cell, kind) in self.found for kind in self.kinds)]
+        if not cells:
+            return []
+        kinds = [kind for kind in self.kinds if any((cell, kind) in self.found for cell in cells)]
+        others = [kind for kind in kinds if kind != US] if US in kinds and len(kinds) > 1 else []
+        names = [table.columns.get(kind, kind) for kind in kinds]
+        last = ["next best ÷ pinloop"] if others and not table.columns else []
+        lines = [
+            f"## {table.title}",
+            "",
+            f"| {' | '.join(['', *names, *last])} |",
+            f"|---|{'---:|' * (len(names) + len(last))}",
+        ]
+        for cell in cells:
+            what = CELLS[cell]
+            values = {kind: value for kind in kinds if (value := self.value(cell, kind)) is not None}
+            best = (max if what.more else min)(values, key=lambda kind: values[kind])
+            figures = [self.figure(cell, kind, kind == best) for kind in kinds]
+            if last:
+                ratios = [ratio for kind in others if (ratio := self.ratio(cell, kind)) is not None]
+                figures.append(f"{min(ratios):.2f}" if ratios else "–")
+            lines.append(f"| {' | '.join([f'{what.title}, {what.unit}', *figures])} |")
+        return [*lines, ""]
+
+    def report(self) -> str:
+        """All tables, between the marks of a page."""
+        today = datetime.datetime.now(datetime.UTC).date()
+        words = shlex.join(["python", "benchmarks/workers.py", *sys.argv[1:]])
+        lines = [BEGIN, "", f"{today}: {versions()}; {self.rounds} rounds. By `{words}`.", ""]
+        for table in TABLES:
+            lines += self.table(table)
+        missing = [kind for kind in NEEDS if not installed(kind)]
+        if missing:
+            lines += [f"Not installed, and left out: {', '.join(missing)}.", ""]
+        if self.failed:
+            lines += ["Failed:", ""]
+            lines += [f"- {kind}, {cell}: {error}" for (cell, kind), error in self.failed.items()] + [""]
+        return "\n".join([*lines, END])
+
+
+async def timed(work: Any) -> float:
+    """The seconds that it takes to await this."""
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+def calibrated() -> int:
+    """How far to count so that it takes about `COMPUTING` seconds."""
+    n = 10_000
+    while True:
+        taken = min(_seconds(lambda n=n: compute(n)) for _ in range(3))  # type: ignore[misc]
+        if taken > COMPUTING:
+            return int(n * COMPUTING / taken)
+        n *= 2
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def versions() -> str:
+    """What was measured, and on what."""
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    found = [f"CPython {platform.python_version()} {'with' if gil else 'without'} the GIL"]
+    found.append(f"pinloop {pinloop.__version__}")
+    found += [f"{name} {metadata.version(name)}" for kind, name in NEEDS.items() if installed(kind)]
+    found.append(f"{len(os.sched_getaffinity(0))} CPUs")
+    return ", ".join(found)
+
+
+def main() -> int:
+    """Parse the command line, measure and show."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cells", default=",".join(CELLS))
-    parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cells", default=",".join(CELLS), help=", ".join(CELLS))
+    parser.add_argument("--kinds", default=",".join(OPEN), help=", ".join(OPEN))
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="a tenth of each, to see that it works")
-    chosen = parser.parse_args()
-    wanted = [
-        name for name in chosen.kinds.split(",") if name not in NEEDS or importlib.util.find_spec(NEEDS[name])
-    ]
-    pinloop.run(main(chosen.cells.split(","), wanted, chosen.rounds, chosen.quick))
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables there")
+    options = parser.parse_args()
+    cells, kinds = options.cells.split(","), options.kinds.split(",")
+    unknown = [name for name in cells if name not in CELLS] + [name for name in kinds if name not in OPEN]
+    if unknown:
+        print(f"workers: there is no {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    cells = list(dict.fromkeys(ALONGSIDE.get(cell, cell) for cell in cells))
+    run = Run(cells, [kind for kind in kinds if installed(kind)], options.rounds, Sizes())
+    if options.quick:
+        run.sizes = run.sizes.divided(10)
+    with asyncio.Runner(loop_factory=pinloop.new_event_loop) as runner:
+        runner.run(run.run())
+    text = run.report()
+    print(text)
+    try:
+        if options.write:
+            put_between(text, options.write)
+    except BenchError as error:
+        print(f"workers: {error}", file=sys.stderr)
+        return 1
+    return bool(run.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
