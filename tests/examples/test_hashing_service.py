@@ -129,6 +129,7 @@ def test_as_a_program(run: Run) -> None:
             await asyncio.sleep(0)
             process.send_signal(signal.SIGINT)  # ends it, searches and all
             assert await process.wait() == 0
-            assert await forever == ""
+            with contextlib.suppress(ConnectionError):  # where it had not read that yet
+                assert await forever == ""
 
     run(main())
