@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 import pinloop
@@ -228,6 +229,33 @@ async def fails_at(x: int, bad: int) -> int:
     if x == bad:
         raise LookupError(f"at {x}")
     return x
+
+
+def plain_first(pair: tuple[int, int]) -> int:
+    return pair[0]
+
+
+async def later(x: int) -> int:
+    await asyncio.sleep(0)
+    return x
+
+
+def now_or_later(x: int, odd: bool = True) -> Any:
+    return later(x) if x % 2 == odd else x
+
+
+def stops_at_3(x: int) -> int:
+    if x == 3:
+        raise StopIteration
+    return x
+
+
+async def later_fails_at_3(x: int) -> int:
+    return await later(x) if x != 3 else await fail("at 3")
+
+
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 async def wait_in_file(path: str, x: int) -> None:

@@ -178,6 +178,42 @@ def test_errors_name_the_function(use: Use) -> None:
     use(test)
 
 
+def test_a_chunk_takes_what_functions_give(use: Use) -> None:
+    async def test(pool: Workers) -> None:
+        pairs = [(1, 2), (3, 4), (5, 6)]
+        assert await pool.map(jobs.plain_first, pairs, chunk=2) == [1, 3, 5]  # an item is one argument
+        assert await pool.map(jobs.add, [1, 3, 5], [2, 4, 6], chunk=2) == [3, 7, 11]
+        assert await pool.map(jobs.now_or_later, range(7), chunk=4) == list(range(7))
+        assert await pool.map(partial(jobs.now_or_later, odd=False), range(7), chunk=4) == list(range(7))
+
+    use(test)
+
+
+def test_a_chunk_is_told_what_ended_it(use: Use) -> None:
+    async def test(pool: Workers) -> None:
+        for fn, error in ((jobs.stops_at_3, RuntimeError), (jobs.later_fails_at_3, LookupError)):
+            got = []
+            with pytest.raises(error):
+                async for x in pool.map(fn, range(10), chunk=5):
+                    got.append(x)  # noqa: PERF401 - what came before the error counts
+            assert got == [0, 1, 2]
+
+    use(test)
+
+
+def test_slow_chunks_come_one_by_one(use: Use) -> None:
+    # The results of one do not wait for the other calls that have come with it.
+    async def test(pool: Workers) -> None:
+        await asyncio.gather(*(worker.run(jobs.pid) for worker in pool))
+        async with pool.map(jobs.nap, [0.05] * 40, chunk=2, limit=20) as naps:
+            began = asyncio.get_running_loop().time()
+            await anext(naps)
+            first = asyncio.get_running_loop().time() - began
+        assert first < 0.9  # ten calls of 0.1 s are in each worker, and cannot be interrupted
+
+    use(test)
+
+
 def test_bad_arguments(use: Use) -> None:
     async def test(pool: Workers) -> None:
         with pytest.raises(ValueError, match="limit"):

@@ -44,6 +44,9 @@ AnyCoroutine = Coroutine[Any, Any, Any]
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset))
 """Types of results that nobody awaits."""
 
+KNOWN_TYPES: set[type] = {FunctionType}
+"""Types of functions that a worker is told once: those that stay what they are."""
+
 MOST_KNOWN = 4096  # functions that a worker is told once and knows by a number from then on
 QUICK = 0.0002  # seconds that a call may take without results of others being sent first
 BELATED = 0.25  # seconds for which a cancellation that is due here may be late
@@ -130,7 +133,7 @@ class Caller:
     def _post(
         self, number: int, fn: Callable[..., Any], args: tuple[Any, ...], fds: Sequence[int] = ()
     ) -> None:
-        what: Any = self._known.get(fn) if type(fn) is FunctionType else fn
+        what: Any = self._known.get(fn) if type(fn) in KNOWN_TYPES else fn
         if what is None:
             what = self._define(fn)
         link = self._link

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import functools
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Sized
+from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from .calls import PLAIN, as_coroutine, name_of
-from .context import this_worker
+from .calls import name_of
+from .chunk import chunked
 from .errors import RemoteTraceback
-from .worker import portable
 
 T = TypeVar("T")
 
@@ -105,6 +104,7 @@ class Course:
         submit: Submit,
         fn: Callable[..., Any],
         source: Iterable[Any] | AsyncIterable[Any],
+        star: bool,
         ordered: bool,
         limit: int,
         chunk: int,
@@ -113,6 +113,7 @@ class Course:
         self._submit = submit
         self._fn = fn
         self._source = source
+        self._star = star
         self._ordered = ordered
         self._limit = limit
         self._chunk = chunk
@@ -138,9 +139,11 @@ class Course:
 
     async def _read(self) -> None:
         """Call the function with what the source gives, as long as there is room."""
-        fn: Callable[..., Any] = self._fn if self._chunk == 1 else Chunk(self._fn)
+        alone = self._chunk == 1
+        fn: Callable[..., Any] = self._fn if alone else chunked(self._fn, self._star)
         async with _Reader(self._source, self._chunk) as reader:
-            while (args := await reader.read()) is not None:
+            while items := await reader.read():
+                args = (items,) if not alone else tuple(items[0]) if self._star else (items[0],)
                 while len(self._calls) + len(self._ended) >= self._limit:
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
@@ -187,35 +190,46 @@ class Course:
     def take(self) -> Any:
         """The next result, which is there, or the error."""
         if not self._results and self._error is None:
-            call = (self._ended or self._calls).popleft()
-            if self._room is not None and not self._room.done():
-                self._room.set_result(None)
-            outcome = call.result()
-            if self._chunk == 1:
-                self._results.append(outcome)
-            else:
-                results, failure = outcome
-                self._results.extend(results)
-                if failure is not None:
-                    self._error, text = failure
-                    if text is not None:
-                        self._error.__cause__ = RemoteTraceback(text)
+            self._results.extend(self._next())
         if not self._results:
-            assert self._error is not None
-            error, self._error = self._error, None
-            raise error
+            self._raise()
         if self._progress is not None:
             self._progress.advance()
         return self._results.popleft()
 
     def take_more(self) -> list[Any]:
-        """What `take` gives, and what came with it."""
-        first = self.take()
-        more, self._results = list(self._results), collections.deque()
+        """Some of the next results, which are there, or the error."""
+        if not self._results and self._error is None:
+            more = self._next()
+        else:
+            more, self._results = list(self._results), collections.deque()
+        if not more:
+            self._raise()
         if self._progress is not None:
             for _ in more:
                 self._progress.advance()
-        return [first, *more]
+        return more
+
+    def _next(self) -> list[Any]:
+        """The results of the next call, which has ended."""
+        call = (self._ended or self._calls).popleft()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        outcome = call.result()
+        if self._chunk == 1:
+            return [outcome]
+        results: list[Any]
+        results, failure = outcome
+        if failure is not None:
+            self._error, text = failure
+            if text is not None:
+                self._error.__cause__ = RemoteTraceback(text)
+        return results
+
+    def _raise(self) -> NoReturn:
+        assert self._error is not None
+        error, self._error = self._error, None
+        raise error
 
     # -------------------------------------------------------------------- end --
 
@@ -266,7 +280,7 @@ class Course:
 
 
 class _Reader:
-    """Items of a source, each as the arguments of a call."""
+    """Items of a source, as many at a time as go into a call."""
 
     def __init__(self, source: Iterable[Any] | AsyncIterable[Any], chunk: int) -> None:
         self._chunk = chunk
@@ -285,52 +299,16 @@ class _Reader:
         if close is not None:
             await close()
 
-    async def read(self) -> tuple[Any, ...] | None:
-        items: list[Any] = []
+    async def read(self) -> list[Any]:
+        """The next items; none if there are no more."""
         if self._items is not None:
-            for item in self._items:
-                items.append(item)
-                if len(items) == self._chunk:
-                    break
-        else:
-            async for item in self._async_items:
-                items.append((item,))
-                if len(items) == self._chunk:
-                    break
-        if not items:
-            return None
-        return items[0] if self._chunk == 1 else (items,)
-
-
-class Chunk:
-    """Calls a function with several items, one after the other."""
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
-        functools.update_wrapper(self, fn, updated=())
-        del self.__wrapped__  # type: ignore[attr-defined]
-
-    def __reduce__(self) -> Any:
-        return Chunk, (self.fn,)
-
-    async def __call__(self, items: list[tuple[Any, ...]]) -> tuple[list[Any], Any]:
-        """The results up to the first that failed, and the error of that."""
-        results: list[Any] = []
-        fn = self.fn
-        for item in items:
-            try:
-                result = fn(*item)
-                if type(result) not in PLAIN:
-                    coro = as_coroutine(result, fn)
-                    if coro is not None:
-                        result = await coro
-            except Exception as error:
-                worker = this_worker.get()
-                if worker is not None and worker.backend == "thread":
-                    return results, (error, None)
-                return results, portable(error)
-            results.append(result)
-        return results, None
+            return list(islice(self._items, self._chunk))
+        items: list[Any] = []
+        async for item in self._async_items:
+            items.append(item)
+            if len(items) == self._chunk:
+                break
+        return items
 
 
 class Progress:
@@ -371,14 +349,11 @@ def mapped(
             raise ValueError(f"{name} must be 1 or more, not {value!r}")
     if not sources:
         raise TypeError("map() needs at least one iterable")
-    source: Any
-    if len(sources) == 1 and isinstance(sources[0], AsyncIterable):
-        source = sources[0]
-    else:
-        for one in sources:
-            if not isinstance(one, Iterable):
-                raise TypeError(f"map() takes iterables, or one asynchronous iterable, not {one!r}")
-        source = zip(*sources, strict=False)
+    star = len(sources) > 1
+    for one in sources:
+        if not isinstance(one, Iterable) and (star or not isinstance(one, AsyncIterable)):
+            raise TypeError(f"map() takes iterables, or one asynchronous iterable, not {one!r}")
+    source = zip(*sources, strict=False) if star else sources[0]
     total = min((len(one) for one in sources if isinstance(one, Sized)), default=None)
     bar = Progress(fn, total) if progress else None
-    return Mapped(Course(submit, fn, source, ordered, limit, chunk, bar))
+    return Mapped(Course(submit, fn, source, star, ordered, limit, chunk, bar))
