@@ -116,7 +116,8 @@ def test_left_early_the_rest_is_cancelled_and_awaited(use: Use, told: Told, how:
         async def body() -> None:
             async with pool.map(partial(jobs.wait_in_file, path), range(3)) as results:
                 waiting = asyncio.ensure_future(anext(results))
-                await wait_for("running 2")
+                for number in range(3):
+                    await wait_for(f"running {number}")
                 waiting.cancel()
                 await asyncio.wait([waiting])
                 if how == "error":
