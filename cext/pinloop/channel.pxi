@@ -53,6 +53,8 @@ cdef class Channel(Waitable):
 
     cdef object wrap(self, object item):
         """The item as it is stored: it keeps its place among its equals."""
+        if self.check is not None and not is_atom(item):
+            self.check(item)
         if self.heap is None:
             return item
         rank = item if self.key is None else self.key(item)
@@ -322,6 +324,12 @@ cdef bint is_closed(Waitable owner) except -1:
     if owner.native_loop is not None:
         return owner.native_loop.closed
     return owner.loop is not None and owner.loop.is_closed()
+
+
+cdef inline bint is_atom(object item) noexcept:
+    """Whether it is of a type that can always be copied."""
+    cdef object kind = type(item)
+    return kind is int or kind is str or kind is bytes or kind is float or kind is bool or item is None
 
 
 cdef inline object unwrapped(Channel channel, object stored):

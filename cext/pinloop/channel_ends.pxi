@@ -75,6 +75,14 @@ cdef class ChannelEnd:
         self.channel.failure = why
         self.close()
 
+    def _check_items(self, check):
+        """Have `check(item)` called for what is sent from now on, in place of a check before; None for none.
+
+        What it raises the `send` raises.  Numbers, str, bytes and None are not asked about.
+        """
+        self.channel.check = check
+        self.channel.wraps = check is not None or self.channel.heap is not None
+
     @property
     def closed(self):
         """Whether this end is closed."""
@@ -141,7 +149,7 @@ cdef class Sender(ChannelEnd):
         Raises BrokenChannel once all receivers are closed, ClosedChannel if this end is, before or while it
         waits.  Cancelled while it waits, it has sent nothing.
         """
-        return new_call(self, CHANNEL_SEND, item if self.channel.heap is None else self.channel.wrap(item))
+        return new_call(self, CHANNEL_SEND, self.channel.wrap(item) if self.channel.wraps else item)
 
     def send_nowait(self, item):
         """Send an item now.  Raises WouldBlock if it would have to wait, and what `send` does."""
@@ -244,6 +252,7 @@ def open_channel(Py_ssize_t capacity, bint priority=False, key=None, bint single
     channel.capacity = PY_SSIZE_T_MAX if capacity < 0 else capacity
     if priority:
         channel.heap = []
+        channel.wraps = True
         channel.key = key
         channel.number = 0
     channel.single = single

@@ -40,6 +40,7 @@
 #if defined(__linux__)
 #define PL_HAVE_EPOLL 1
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -453,6 +454,23 @@ static inline int pl_stop_iteration(PyObject *value) {
     PyErr_SetObject(PyExc_StopIteration, stop);
     Py_DECREF(stop);
     return 0;
+}
+
+/* For a process that is to end with its parent, even one whose Python code holds the GIL for ever. */
+static void pl_end_after_hangup(int fd, double grace) {
+    struct pollfd watched = {.fd = fd};         /* for a hang-up alone */
+    struct timespec left = {.tv_sec = (time_t)grace, .tv_nsec = (long)((grace - (time_t)grace) * 1e9)};
+    while (poll(&watched, 1, -1) <= 0) {}
+    while (nanosleep(&left, &left) < 0) {}
+    _exit(1);
+}
+
+/* One that is stopped would do nothing of that: have it go on when its parent ends.  The kernel means the thread
+ * that made it, so the signal had better be one without effect on a process that runs. */
+static void pl_go_on_without_parent(void) {
+#ifdef __linux__
+    (void)prctl(PR_SET_PDEATHSIG, SIGCONT);
+#endif
 }
 
 /* Whether the collector is about to clear the object, as garbage: what comes back to life then is cleared all the

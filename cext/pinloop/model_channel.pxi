@@ -18,6 +18,8 @@ cdef class Channel(Waitable):
     cdef list heap               # (key, number, item) instead, of a channel with priorities; else None
     cdef object key              # of an item there
     cdef object number           # how many items have been numbered
+    cdef object check            # called with each item that is sent, to raise what is wrong with it; or None
+    cdef bint wraps              # an item is not just stored as it is: there are priorities, or a check
     cdef bint single             # a oneshot: one receiver, that waits once
     cdef uint64_t handed         # items that went straight to who waited for one
     cdef list returned           # the serials of those at the head that came back; None: none did

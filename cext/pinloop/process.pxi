@@ -78,3 +78,15 @@ def watch_child(Loop loop, int pid, int pidfd, callback, context):
         watcher.fd = -1       # still the caller's
         raise
     return watcher
+
+
+def end_with_parent(int fd, double grace):
+    """Wait until the other end of a socket is closed, then `grace` seconds more, and end the process: code 1.
+
+    For a thread of a process whose parent has that end.  It needs no GIL for that, which other code may never
+    release; and where the process is stopped as its parent ends, it goes on (on Linux).
+    """
+    cdef double seconds = min(max(grace, 0.0), 1e9)
+    with nogil:
+        pl_go_on_without_parent()
+        pl_end_after_hangup(fd, seconds)

@@ -695,6 +695,13 @@ def watch_child(
 
 # ------------------------------------------------------------------ sendfile --
 
+def end_with_parent(fd: int, grace: float) -> None:
+    """Wait until the other end of a socket is closed, then `grace` seconds more, and end the process: code 1.
+
+    For a thread of a process whose parent has that end.  It needs no GIL for that, which other code may never
+    release; and where the process is stopped as its parent ends, it goes on (on Linux).
+    """
+
 @final
 class FileSend:
     """What `send_file` returns."""
@@ -1491,6 +1498,11 @@ class ChannelEnd(Generic[_T]):
         """Close this end, the last of its side, because what was behind it is lost.
 
         The other side is told `why`, by BrokenChannel; receivers once they have what is still there.
+        """
+    def _check_items(self, check: Callable[[Any], object] | None) -> None:
+        """Have `check(item)` called for what is sent from now on, in place of a check before; None for none.
+
+        What it raises the `send` raises.  Numbers, str, bytes and None are not asked about.
         """
     @property
     def closed(self) -> bool:

@@ -13,7 +13,7 @@ import pinloop
 from pinloop import BrokenChannel, ClosedChannel, EndOfChannel, WouldBlock
 from pinloop.workers import Unpicklable, WorkerCrashed, Workers
 from tests.conftest import Run
-from tests.workers import jobs
+from tests.workers import fault_jobs, jobs
 from tests.workers.conftest import Use, pool_of
 
 Told = tuple[str, Callable[[str], Awaitable[None]]]
@@ -91,6 +91,29 @@ def test_no_more_than_its_capacity_is_sent_ahead(use: Use, told: Told, capacity:
             tx.send_nowait("more")
         filling.cancel()
         await asyncio.wait([filling])
+        tx.close()
+        call.cancel()
+        await asyncio.wait([call])
+
+    use(test)
+
+
+@pytest.mark.parametrize("capacity", [2, 8])
+def test_its_capacity_lasts(use: Use, told: Told, capacity: int) -> None:
+    """Credits that come while a sender waits for its next item are not lost."""
+    path, wait_for = told
+
+    async def test(pool: Workers) -> None:
+        tx, rx = await pool.channel(0, capacity)
+        call = pool[0].submit(fault_jobs.recv_then_hold, rx, 40, path)
+        for i in range(40):
+            await tx.send(i)
+            if i % 3 == 0:
+                await pool[0].run(jobs.pid)
+        await wait_for("holding")
+        async with asyncio.timeout(10):
+            for i in range(capacity):
+                await tx.send(i)
         tx.close()
         call.cancel()
         await asyncio.wait([call])
@@ -274,7 +297,47 @@ def test_bad_arguments(use: Use) -> None:
 # ------------------------------------------------------------------------------------------ faults --
 
 
-def test_an_item_that_cannot_be_pickled_breaks_the_channel(
+@pytest.mark.usefixtures("pickling")
+@pytest.mark.parametrize("capacity", [8, math.inf])
+def test_an_item_that_cannot_be_pickled_is_refused(use: Use, capacity: float) -> None:
+    """By the `send` of it, in all its forms; the channel stays whole."""
+
+    async def test(pool: Workers) -> None:
+        tx, rx = await pool.channel(0, capacity)
+        call = pool[0].submit(jobs.consume, rx)
+        bad = {"deep": [threading.Lock()]}
+        refused = r"an item of a channel between a pool and its worker: cannot pickle '_thread\.lock'"
+        await tx.send(["good"])
+        with pytest.raises(Unpicklable, match=refused):
+            await tx.send(bad)
+        with pytest.raises(Unpicklable, match=refused):
+            tx.send_nowait(bad)
+        with await tx.reserve() as permit:
+            with pytest.raises(Unpicklable, match=refused):
+                permit.send(bad)
+            permit.send(("by", "permit"))
+        with pytest.raises(Unpicklable, match=refused):
+            await pinloop.select(tx.sending(bad))
+        await pinloop.select(tx.sending(bytearray(b"chosen")))
+        await tx.send("last")
+        tx.close()
+        assert await call == [["good"], ("by", "permit"), bytearray(b"chosen"), "last"]
+
+    use(test)
+
+
+@pytest.mark.usefixtures("pickling")
+def test_so_it_is_by_a_sender_in_a_worker(use: Use) -> None:
+    async def test(pool: Workers) -> None:
+        tx, rx = await pool.channel(0, 4)
+        call = pool[0].submit(fault_jobs.send_bad_ones, tx)
+        assert [item async for item in rx] == [1, [2]]
+        assert await call == ["Unpicklable", "Unpicklable"]
+
+    use(test)
+
+
+def test_one_that_was_changed_after_it_was_sent_breaks_the_channel(
     run: Run, loop_errors: list[Any], told: Told
 ) -> None:
     async def main() -> None:
@@ -282,7 +345,9 @@ def test_an_item_that_cannot_be_pickled_breaks_the_channel(
             tx, rx = await pool.channel(0, 8)
             call = pool[0].submit(jobs.recv_until_broken, rx)
             await tx.send(1)
-            await tx.send(threading.Lock())
+            item: list[Any] = []
+            await tx.send(item)
+            item.append(threading.Lock())
             got, why = await call
             assert got == [1] and why.startswith("BrokenChannel: an item could not be sent: cannot pickle")
             with pytest.raises(BrokenChannel, match="an item could not be sent"):

@@ -117,11 +117,11 @@ PARENT = """
 import asyncio, os, sys
 import pinloop
 sys.path.insert(0, {root!r})
-from tests.workers import jobs
+from tests.workers import fault_jobs, jobs
 
 async def main():
-    async with pinloop.Workers(2, "process", None) as pool:
-        calls = [pool[0].submit(jobs.pause, 1000), pool[1].submit(jobs.{job}, *{args!r})]
+    async with pinloop.Workers(2, "process", None, grace={grace}) as pool:
+        calls = [pool[0].submit(jobs.pause, 1000), pool[1].submit({job}, *{args!r})]
         print(*[worker.pid for worker in pool], flush=True)
         await asyncio.wait(calls)
 
@@ -142,9 +142,12 @@ def gone(pid: int) -> bool:
         return False
 
 
-def spawn_parent(tmp_path: Path, job: str, *args: Any) -> tuple[subprocess.Popen[str], list[int]]:
+def spawn_parent(
+    tmp_path: Path, job: str, *args: Any, grace: float = 20
+) -> tuple[subprocess.Popen[str], list[int]]:
     script = tmp_path / "parent.py"
-    script.write_text(PARENT.format(root=str(Path(__file__).parents[2]), job=job, args=args))
+    root = str(Path(__file__).parents[2])
+    script.write_text(PARENT.format(root=root, job=job, args=args, grace=grace))
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     return parent, [int(pid) for pid in parent.stdout.readline().split()]
@@ -158,7 +161,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    parent, pids = spawn_parent(tmp_path, "pause", 1000)
+    parent, pids = spawn_parent(tmp_path, "jobs.pause", 1000)
     with parent:
         assert len(pids) == 2
         parent.kill()
@@ -166,19 +169,29 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         wait_until(lambda: all(gone(pid) for pid in pids))
 
 
-@pytest.mark.slow  # as long as a blocked worker is given
-def test_a_blocked_worker_ends_with_its_parent_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", ["jobs.block", "fault_jobs.hold_the_gil"])
+def test_one_that_runs_no_code_of_ours_ends_with_its_parent_too(tmp_path: Path, job: str) -> None:
     path = tmp_path / "told"
-    parent, pids = spawn_parent(tmp_path, "block", str(path))
+    parent, pids = spawn_parent(tmp_path, job, str(path), grace=0.2)
     with parent:
         wait_until(path.exists)
         parent.kill()
         parent.wait()
-        wait_until(lambda: all(gone(pid) for pid in pids), 30)
+        wait_until(lambda: all(gone(pid) for pid in pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell a process of its parent's end")
+def test_one_that_is_stopped_ends_with_its_parent_too(tmp_path: Path) -> None:
+    parent, pids = spawn_parent(tmp_path, "jobs.stop_yourself", grace=0.2)
+    with parent:
+        wait_until(lambda: ") T " in Path(f"/proc/{pids[1]}/stat").read_text())
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: all(gone(pid) for pid in pids))
 
 
 def test_a_signal_to_the_whole_group_is_the_parents_affair(tmp_path: Path) -> None:
-    parent, pids = spawn_parent(tmp_path, "pause", 1000)
+    parent, pids = spawn_parent(tmp_path, "jobs.pause", 1000)
     with parent:
         for pid in pids:
             for number in (signal.SIGINT, signal.SIGTERM):

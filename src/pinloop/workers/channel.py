@@ -17,13 +17,25 @@ from .._core import Permit, Receiver, Sender, open_channel
 from ..errors import BrokenChannel, ChannelError, EndOfChannel, WouldBlock
 from .errors import Unpicklable
 from .link import Link
-from .wire import CREDIT, ITEMS, RECEIVERS_GONE, SENDERS_GONE, lightened
+from .wire import CREDIT, ITEMS, RECEIVERS_GONE, SENDERS_GONE, dumps, lightened, protocol
 
 BATCH = 256  # items in one message,
 BATCH_BYTES = 128 * 1024  # as long as these are not more than so many bytes, as far as one can know
 UNBOUNDED = -1
 
 End = Sender[Any] | Receiver[Any]
+
+
+def check_item(item: Any) -> None:
+    """Raise Unpicklable if an item cannot be pickled: in its `send`, not when its turn has come."""
+    try:
+        dumps(item, protocol, buffer_callback=_leave_out)
+    except Exception as error:
+        raise Unpicklable(f"an item of a channel between a pool and its worker: {error}") from error
+
+
+def _leave_out(_: object) -> None:
+    pass
 
 
 class Offer(NamedTuple):
@@ -72,6 +84,8 @@ class Hub:
         here = UNBOUNDED if capacity == UNBOUNDED else (capacity + 1) // 2
         self.offers = True
         tx, rx = open_channel(here)
+        if self.link.pickles:
+            tx._check_items(check_item)
         there = UNBOUNDED if capacity == UNBOUNDED else capacity - here
         self.ends[tx] = Offer(there, weakref.ref(rx))
         self.ends[rx] = Offer(there, weakref.ref(tx))
@@ -105,6 +119,7 @@ class Hub:
             own = end.clone()
             end.close()
             if isinstance(own, Sender):
+                own._check_items(None)  # what comes from there has been checked there
                 self._inlets[shipped.number] = Inlet(self, shipped.number, own)
             else:
                 self._outlets[shipped.number] = Outlet(
@@ -120,6 +135,8 @@ class Hub:
     def _arrived(self, shipped: Shipped) -> End:
         tx, rx = open_channel(shipped.capacity)
         if shipped.sends:
+            if self.link.pickles:
+                tx._check_items(check_item)
             self._outlets[shipped.number] = Outlet(self, shipped.number, rx, shipped.capacity == UNBOUNDED)
             return tx
         self._inlets[shipped.number] = Inlet(self, shipped.number, tx)
@@ -225,7 +242,8 @@ class Outlet(_Port):
                 if self._unbounded:
                     await self._send(self._most)
                 elif self._credits > 0:
-                    self._credits -= await self._send(min(self._credits, self._most))
+                    count = await self._send(min(self._credits, self._most))
+                    self._credits -= count  # not in one statement: more have been granted meanwhile
                 else:
                     self._waiter = self.hub.loop.create_future()
                     await self._waiter
@@ -251,7 +269,10 @@ class Outlet(_Port):
         return count
 
     def _send_singly(self, items: list[Any]) -> None:
-        """One of these cannot be pickled: it breaks the channel, but what was sent before it arrives."""
+        """One of these cannot be pickled, though it could when it was sent: that breaks the channel.
+
+        What was sent before it arrives.
+        """
         for item in items:
             try:
                 self.hub.post(ITEMS, self.number, [item])

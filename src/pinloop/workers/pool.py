@@ -57,11 +57,17 @@ class Workers:
 
     A worker that ends, however that comes, fails its calls with `WorkerCrashed` and is restarted; more often
     than `restart` allows, and the pool fails: its block is cancelled, and WorkersFailed raised. With
-    `heartbeat` a worker is killed whose loop does not answer for so many seconds, so no call may block its
-    loop for longer. With `memory_limit` one is killed that is found to use more bytes.
+    `memory_limit` one is killed that is found to use more bytes.
 
-    `grace` is how many seconds a worker has to end, or to end its calls, before it is killed;
-    `start_timeout`, how many it has to start. `spin_us` is `new_event_loop`'s.
+    With `heartbeat` a worker is killed whose loop does not answer for so many seconds. None, the default, is
+    never: from outside, a call that computes for an hour, or that waits for something without letting the
+    loop run, looks like one that will never end, and the pool must not kill the first. What is long enough
+    only the program knows: more than its longest call may hold up its loop. Until then the calls of a worker
+    that hangs wait with it; a deadline does not end them, for they are cancelled there.
+
+    `grace` is how many seconds a worker has to end, or to end its calls, before it is killed, also where the
+    process of the pool is killed itself; `start_timeout`, how many it has to start. `spin_us` is
+    `new_event_loop`'s.
 
     Raises ValueError for numbers out of range, for more workers than CPUs, and for a CPU that is not allowed.
     """
@@ -88,7 +94,7 @@ class Workers:
             if not seconds >= least:
                 raise ValueError(f"{name} must be 0 seconds or more, not {seconds!r}")
         self._places = place(n, placement)
-        self._backend = _backend(backend, spin_us)
+        self._backend = _backend(backend, spin_us, grace)
         if self._backend.name == "thread" and (heartbeat is not None or memory_limit is not None):
             raise ValueError(
                 "heartbeat and memory_limit are for processes: a thread cannot be killed, and has no memory"
@@ -408,9 +414,9 @@ class Workers:
 
         What was sent away is closed here; the ends that are in use are as those of `pinloop.channel`. It
         holds up to `capacity` items, half of them on either side, beside those on their way to the worker's
-        loop; with 0 a sender waits until a receiver waits too, with `math.inf` never. Items are pickled soon
-        after they were sent; one that cannot be breaks the channel, and is reported to the loop's exception
-        handler.
+        loop; with 0 a sender waits until a receiver waits too, with `math.inf` never. An item that cannot be
+        pickled has its `send` raise Unpicklable. Items are pickled soon after they were sent, and are to be
+        left alone until then.
 
         Where the worker ends, senders here get BrokenChannel, and so do receivers once they have what had
         come. Waits while the worker is being restarted. Raises as `pinloop.channel`, IndexError for a worker
@@ -447,14 +453,14 @@ class Workers:
         return iter(self._workers)
 
 
-def _backend(name: str | None, spin_us: float) -> Backend:
+def _backend(name: str | None, spin_us: float, grace: float) -> Backend:
     if name is None:
         gil = getattr(sys, "_is_gil_enabled", None)
         name = "process" if gil is None or gil() else "thread"
     if name == "process":
         from .process import ProcessBackend
 
-        return ProcessBackend(spin_us)
+        return ProcessBackend(spin_us, grace)
     if name == "thread":
         from .thread import ThreadBackend
 

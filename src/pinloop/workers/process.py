@@ -11,12 +11,10 @@ import asyncio
 import contextlib
 import os
 import pickle
-import select
 import signal
 import socket
 import tempfile
 import threading
-import time
 from multiprocessing import spawn
 from typing import Any
 
@@ -24,9 +22,6 @@ from .link import SocketLink, socket_pairs
 from .placement import pin
 from .wire import Side, anonymous_file
 from .worker import CurrentWorker, work
-
-PATIENCE = 10.0
-"""Seconds that a worker has to end by itself after its parent has."""
 
 
 class ProcessLife(asyncio.SubprocessProtocol):
@@ -86,8 +81,9 @@ class ProcessBackend:
 
     name = "process"
 
-    def __init__(self, spin_us: float = 0) -> None:
+    def __init__(self, spin_us: float = 0, grace: float = 5.0) -> None:
         self._spin_us = spin_us
+        self._grace = grace
 
     async def start(self, index: int, cpus: tuple[int, ...] | None) -> ProcessLife:
         """Start worker `index`. Cancelled, it has ended before this does."""
@@ -95,7 +91,9 @@ class ProcessBackend:
         (ours, theirs), (our_side, their_side) = socket_pairs()
         boot_fd = -1
         try:
-            boot_fd = self._boot_file(Boot(index, cpus, theirs.fileno(), their_side.fileno(), self._spin_us))
+            boot_fd = self._boot_file(
+                Boot(index, cpus, theirs.fileno(), their_side.fileno(), self._spin_us, self._grace)
+            )
             link = SocketLink(loop, ours, Side(our_side))
             life = ProcessLife(loop, link)
             try:
@@ -152,13 +150,20 @@ class Boot:
     """What the new process begins with."""
 
     def __init__(
-        self, index: int, cpus: tuple[int, ...] | None, frames: int, side: int, spin_us: float
+        self,
+        index: int,
+        cpus: tuple[int, ...] | None,
+        frames: int,
+        side: int,
+        spin_us: float,
+        grace: float,
     ) -> None:
         self.index = index
         self.cpus = cpus
         self.frames = frames
         self.side = side
         self.spin_us = spin_us
+        self.grace = grace
 
     def _bootstrap(self, sentinel: int) -> int:
         """Called by multiprocessing, in the new process, once it is prepared: its whole life."""
@@ -169,8 +174,13 @@ class Boot:
             # Sent to the whole group or service: the pool says what becomes of its workers. A handler,
             # for what is ignored would be ignored by the processes that a worker starts, too.
             signal.signal(number, _leave_it_to_the_pool)
+        from .._core import end_with_parent
+
         threading.Thread(
-            target=end_with_parent, args=(os.dup(self.frames),), name="pinloop-parent", daemon=True
+            target=end_with_parent,
+            args=(os.dup(self.frames), self.grace),
+            name="pinloop-parent",
+            daemon=True,
         ).start()
         problem: Exception | None = None
         try:
@@ -199,13 +209,3 @@ class Boot:
 
 def _leave_it_to_the_pool(*_: Any) -> None:
     pass
-
-
-def end_with_parent(fd: int) -> None:
-    """In a thread: end the process once the other end of the socket is closed, if its loop does not."""
-    poll = select.poll()
-    poll.register(fd, 0)  # for a hang-up alone
-    while not poll.poll():
-        pass
-    time.sleep(PATIENCE)
-    os._exit(1)
