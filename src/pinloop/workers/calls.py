@@ -21,7 +21,15 @@ from ..scopes import scope
 from . import context as contexts
 from . import sockets
 from .channel import Hub
-from .errors import RemoteTraceback, Unpicklable, WorkerError, WorkersClosed
+from .errors import (
+    RemoteTraceback,
+    Unpicklable,
+    WorkerError,
+    WorkersClosed,
+    can_be_raised,
+    raise_if_it_ends_all,
+    text_of,
+)
 from .link import Link
 from .wire import (
     BYTES,
@@ -198,15 +206,16 @@ class Caller:
         call = self.calls.pop(number)
         try:
             result = self._link.load(payload)
-        except Exception as error:
+        except BaseException as error:
             self._fail(
                 call,
                 Unpicklable(
                     f"the result of {name_of(call.fn)} came from worker {self._index},"
-                    f" but cannot be unpickled: {error}"
+                    f" but cannot be unpickled: {text_of(error)}"
                 ),
                 error,
             )
+            raise_if_it_ends_all(error)
             return
         if not call.future.done():
             call.future.set_result(result)
@@ -218,12 +227,16 @@ class Caller:
             error, text = self._link.load(payload)
             if text is not None:
                 cause = RemoteTraceback(text)
-        except Exception as failure:
+            if not can_be_raised(error):
+                raise TypeError(f"it became an object of {type(error).__qualname__}")
+        except BaseException as failure:
             error = WorkerError(
                 f"{name_of(call.fn)} failed in worker {self._index}, and its exception"
-                f" cannot be unpickled: {failure}"
+                f" cannot be unpickled: {text_of(failure)}"
             )
-            cause = failure
+            self._fail(call, error, failure)
+            raise_if_it_ends_all(failure)
+            return
         self._fail(call, error, cause)
 
     def _on_cancelled(self, number: int, payload: Any) -> None:
@@ -291,7 +304,8 @@ class Callee:
     def _on_define(self, number: int, payload: Any) -> None:
         try:
             self._functions[number] = self._link.load(payload)
-        except Exception as error:
+        except BaseException as error:
+            raise_if_it_ends_all(error)
             self._functions[number] = _Unknown(error)
 
     def _on_call(self, number: int, payload: Any, ends: bool = False) -> None:
@@ -299,7 +313,8 @@ class Callee:
             fn, args, *extras = self._link.load(payload)
             if ends:
                 args = sockets.unpack(self._hub.unpack(args), self._link.descriptors)
-        except Exception as error:
+        except BaseException as error:
+            raise_if_it_ends_all(error)
             self._refuse(number, "the arguments of a call", error)
             return
         known = -1
@@ -375,12 +390,13 @@ class Callee:
             (sent,) = lightened((result,))
         try:
             self._link.post(RESULT, number, sent)
-        except Exception as error:
+        except BaseException as error:
+            raise_if_it_ends_all(error)
             self._reply_error(
                 number,
                 Unpicklable(
                     f"the result of {name_of(fn)} cannot be sent by worker {self._index}:"
-                    f" {type(result).__qualname__} object: {error}"
+                    f" {type(result).__qualname__} object: {text_of(error)}"
                 ),
             )
 
@@ -394,16 +410,21 @@ class Callee:
             return
         text = "".join(traceback.format_exception(error))
         try:
-            loads(dumps(error, protocol))  # many can be pickled, but not unpickled
-        except Exception as cause:
+            copied = loads(dumps(error, protocol))  # many can be pickled, but not unpickled
+            if not can_be_raised(copied):
+                raise TypeError(f"it becomes an object of {type(copied).__qualname__}")
+        except BaseException as cause:
+            raise_if_it_ends_all(cause)
             error = Unpicklable(
-                f"an exception cannot be sent by worker {self._index}: {type(error).__qualname__}: {error}"
-                f" (it cannot be pickled and unpickled: {cause})"
+                f"an exception cannot be sent by worker {self._index}: {type(error).__qualname__}:"
+                f" {text_of(error)} (it cannot be pickled and unpickled: {text_of(cause)})"
             )
         self._link.post(ERROR, number, (error, text))
 
-    def _refuse(self, number: int, what: str, error: Exception) -> None:
-        refusal = Unpicklable(f"{what} came to worker {self._index}, but cannot be unpickled: {error}")
+    def _refuse(self, number: int, what: str, error: BaseException) -> None:
+        refusal = Unpicklable(
+            f"{what} came to worker {self._index}, but cannot be unpickled: {text_of(error)}"
+        )
         refusal.__cause__ = error
         self._reply_error(number, refusal)
 
@@ -429,7 +450,7 @@ class _Unknown:
 
     __slots__ = ("error",)
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
@@ -437,7 +458,7 @@ def _cancel_arguments(task: asyncio.Task[Any]) -> tuple[str, ...]:
     try:
         task.result()
     except CancelledError as error:
-        return tuple(map(str, error.args))
+        return tuple(map(text_of, error.args))
     return ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 __all__ = ["RemoteTraceback", "Unpicklable", "WorkerCrashed", "WorkerError", "WorkersClosed", "WorkersFailed"]
 
@@ -49,3 +50,25 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+# What is pickled runs code of the program's, which may raise anything; the call has to end all the same.
+
+
+def raise_if_it_ends_all(error: BaseException) -> None:
+    """Let an exception through that is not for who makes the call, but for the loop."""
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        raise error
+
+
+def can_be_raised(error: Any) -> bool:
+    """Whether it is an exception that a future takes."""
+    return isinstance(error, BaseException) and not isinstance(error, StopIteration)
+
+
+def text_of(value: object) -> str:
+    """What `str` says of an exception, even where that fails."""
+    try:
+        return str(value)
+    except Exception as failure:
+        return f"<its text cannot be had: {type(failure).__qualname__}>"

@@ -128,6 +128,11 @@ class Slot:
             except BaseException as error:
                 life.kill()
                 await _until_done(life.exited)
+                if self.restarted and isinstance(error, WorkerCrashed):
+                    # It was killed or crashed, as it might have a moment later: that is counted, not final.
+                    self._check_limit(error.exit)
+                    self.restarted += 1
+                    continue
                 if self.restarted and isinstance(error, Exception):
                     raise WorkersFailed(f"worker {self.index} could not be restarted: {error}") from error
                 raise

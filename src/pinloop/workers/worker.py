@@ -12,7 +12,7 @@ from typing import Any
 from .calls import Callee, as_coroutine
 from .channel import Hub
 from .context import this_worker
-from .errors import Unpicklable
+from .errors import Unpicklable, can_be_raised, text_of
 from .link import Link
 from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP, dumps, loads, protocol
 
@@ -116,9 +116,12 @@ def portable(error: BaseException) -> tuple[BaseException, str]:
     """An exception that can be pickled, and its traceback as text."""
     text = "".join(traceback.format_exception(error))
     try:
-        loads(dumps(error, protocol))
+        copied = loads(dumps(error, protocol))
+        if not can_be_raised(copied):
+            raise TypeError(f"it becomes an object of {type(copied).__qualname__}")
     except Exception as cause:
         error = Unpicklable(
-            f"{type(error).__qualname__}: {error} (it cannot be pickled and unpickled: {cause})"
+            f"{type(error).__qualname__}: {text_of(error)}"
+            f" (it cannot be pickled and unpickled: {text_of(cause)})"
         )
     return error, text
