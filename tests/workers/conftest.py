@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,14 @@ def no_process_left() -> Iterator[None]:
     assert children() <= before
 
 
-@pytest.fixture(scope="module", params=["process", "thread"])
+def has_dask() -> bool:
+    return importlib.util.find_spec("distributed") is not None
+
+
+needs_dask = pytest.mark.skipif(not has_dask(), reason="the extra `dask` is not installed")
+
+
+@pytest.fixture(scope="module", params=["process", "thread", pytest.param("dask", marks=needs_dask)])
 def shared(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], request: pytest.FixtureRequest
 ) -> Iterator[tuple[asyncio.Runner, Workers]]:

@@ -122,8 +122,9 @@ def test_an_argument_that_cannot_be_pickled_is_named(use: Use) -> None:
     async def test(pool: Workers) -> None:
         with pytest.raises(Unpicklable, match=r"argument 2 of a call of tests\.workers\.jobs\.add .*lock"):
             await pool.run(jobs.add, 1, threading.Lock())  # type: ignore[arg-type]
-        with pytest.raises(Unpicklable, match=r"the function of a call of .*<lambda> cannot be sent"):
-            await pool.run(lambda: 1)
+        if pool.backend == "process":
+            with pytest.raises(Unpicklable, match=r"the function of a call of .*<lambda> cannot be sent"):
+                await pool.run(lambda: 1)
         with pytest.raises(Unpicklable, match="cannot be unpickled: it went off"):
             await pool[0].run(jobs.echo, jobs.Explosive())
         assert await pool[0].run(jobs.add, 1, 1) == 2
@@ -265,7 +266,7 @@ def test_context_variables_travel(use: Use) -> None:
         await pool[0].run(jobs.set_colour, "red")
         assert await pool[0].run(jobs.get_colour) == "green"
         jobs.colour.set(threading.Lock())
-        if pool.backend == "process":  # it stays here
+        if pool.backend != "thread":  # it stays here
             assert await pool[0].run(jobs.get_colour) == "none"
         else:
             assert await pool[0].run(jobs.get_colour) is jobs.colour.get()

@@ -78,7 +78,7 @@ def test_the_first_error_ends_it(use: Use, chunk: int) -> None:
             async for x in pool.map(partial(jobs.fails_at, bad=10), range(1000), chunk=chunk):
                 seen += [x]
         assert seen == list(range(10))
-        assert isinstance(caught.value.__cause__, RemoteTraceback) == (pool.backend == "process")
+        assert isinstance(caught.value.__cause__, RemoteTraceback) == (pool.backend != "thread")
 
     use(test)
 

@@ -41,10 +41,8 @@ from .wire import (
     ERROR,
     EXPIRED,
     RESULT,
-    dumps,
     lightened,
     loads,
-    protocol,
 )
 
 AnyCoroutine = Coroutine[Any, Any, Any]
@@ -179,7 +177,7 @@ class Caller:
         what = "an argument"
         for name, part in [("the function", fn), *((f"argument {i}", arg) for i, arg in enumerate(args, 1))]:
             try:
-                dumps(part, protocol)
+                self._link.dumps(part)
             except Exception as cause:
                 what, error = name, cause
                 break
@@ -330,7 +328,7 @@ class Callee:
             if carried is not None:
                 context.run(contexts.apply if self._link.pickles else contexts.take_over, carried)
             if deadline is not None:
-                self._start(number, context, _until(deadline, fn, args), fn)
+                self._start(number, context, _until(deadline + self._link.ahead, fn, args), fn)
                 return
         self._run(number, context, fn, args, known)
 
@@ -410,7 +408,7 @@ class Callee:
             return
         text = "".join(traceback.format_exception(error))
         try:
-            copied = loads(dumps(error, protocol))  # many can be pickled, but not unpickled
+            copied = loads(self._link.dumps(error))  # many can be pickled, but not unpickled
             if not can_be_raised(copied):
                 raise TypeError(f"it becomes an object of {type(copied).__qualname__}")
         except BaseException as cause:

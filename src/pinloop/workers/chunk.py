@@ -10,6 +10,7 @@ from typing import Any
 
 from .calls import KNOWN_TYPES, PLAIN, AnyCoroutine, as_coroutine
 from .context import this_worker
+from .wire import dumps, dumps_by_value
 from .worker import portable
 
 Function = Callable[..., Any]
@@ -100,4 +101,4 @@ def _sent(error: Exception) -> Any:
     worker = this_worker.get()
     if worker is not None and worker.backend == "thread":
         return error, None
-    return portable(error)
+    return portable(error, dumps_by_value if worker is not None and worker.backend == "dask" else dumps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -44,6 +45,12 @@ class Link(Protocol):
 
     pickles: bool
     """Whether what arrives is a copy of what was posted."""
+    ahead: float
+    """Seconds by which `time.monotonic` is ahead of the other end's, or a little more: they may be two machines.
+    """
+
+    def dumps(self, obj: Any) -> bytes:
+        """Pickle it as `post` does."""
 
     def begin(self) -> None:
         """The handlers are there: messages may come."""
@@ -80,6 +87,8 @@ class SocketLink:
     """
 
     pickles = True
+    ahead = 0.0
+    dumps = staticmethod(partial(dumps, protocol=protocol))
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, side: Side, pauses: bool = False

@@ -113,6 +113,19 @@ def place(count: int | None, placement: str | Iterable[Any] | None) -> list[CPUs
     return [(cpu,) for cpu in ordered[:count]]
 
 
+def elsewhere(count: int | None, placement: str | Iterable[Any] | None) -> list[CPUs | None]:
+    """The same for workers whose CPUs are not for this process to give: they are not pinned. Empty: any number.
+
+    Raises ValueError for a count below 1, and for a placement other than None and "spread"; TypeError for
+    what is no count.
+    """
+    if placement is not None and placement != "spread":
+        raise ValueError(
+            "placement is for workers that the pool starts: whoever starts a Dask worker says where it runs"
+        )
+    return [] if count is None else place(count, None)
+
+
 def _explicit(count: int | None, placement: list[Any], allowed: CPUs) -> list[CPUs | None]:
     if not placement:
         raise ValueError("placement is an empty list: a pool has at least one worker")

@@ -21,7 +21,7 @@ from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
 from .keys import owner
 from .mapping import Mapped, mapped
 from .member import Worker
-from .placement import place
+from .placement import elsewhere, place
 from .supervise import Backend, Restart, Restarts, Rules, Slot
 from .worker import Hooks
 
@@ -79,6 +79,7 @@ class Workers:
         placement: str | Iterable[Any] | None = "spread",
         restart: Restart | None = None,
         *,
+        address: Any = None,
         setup: Function | None = None,
         teardown: Function | None = None,
         heartbeat: float | None = None,
@@ -93,13 +94,13 @@ class Workers:
         for name, seconds, least in (("grace", grace, 0.0), ("start_timeout", start_timeout, 0.0)):
             if not seconds >= least:
                 raise ValueError(f"{name} must be 0 seconds or more, not {seconds!r}")
-        self._places = place(n, placement)
-        self._backend = _backend(backend, spin_us, grace)
-        if self._backend.name == "thread" and (heartbeat is not None or memory_limit is not None):
-            raise ValueError(
-                "heartbeat and memory_limit are for processes: a thread cannot be killed, and has no memory"
-                " of its own"
-            )
+        self._backend = _backend(backend, address, spin_us, grace, start_timeout)
+        if address is None:
+            self._places = place(n, placement)
+        else:
+            self._places = elsewhere(n, placement)
+        if heartbeat is not None or memory_limit is not None:
+            _check_killable(self._backend.name)
         self._rules = Rules(Hooks(setup, teardown), start_timeout, grace, heartbeat, memory_limit)
         self._restarts = Restarts(restart or Restart())
         self._state = NEW
@@ -118,7 +119,7 @@ class Workers:
 
     @property
     def backend(self) -> str:
-        """What the workers are: "process" or "thread"."""
+        """What the workers are: "process", "thread" or "dask"."""
         return self._backend.name
 
     # ------------------------------------------------------- entering and leaving --
@@ -129,14 +130,16 @@ class Workers:
         self._state = STARTING
         self._loop = asyncio.get_running_loop()
         await self._scope.__aenter__()
-        self._slots = [
-            Slot(index, cpus, self._backend, self._rules, self._restarts, self._wake)
-            for index, cpus in enumerate(self._places)
-        ]
         try:
+            self._places = await self._backend.open(self._places)
+            self._slots = [
+                Slot(index, cpus, self._backend, self._rules, self._restarts, self._wake)
+                for index, cpus in enumerate(self._places)
+            ]
             await self._start()
         except BaseException:
             self._state = CLOSED
+            await self._uninterrupted(self._loop.create_task(self._backend.close()))
             await self._scope.__aexit__(*sys.exc_info())
             raise
         for slot in self._slots:
@@ -251,6 +254,7 @@ class Workers:
                     slot.caller.abort()
             await self._wait_idle(self._rules.grace)
         await asyncio.gather(*(slot.stop() for slot in self._slots))
+        await self._backend.close()
         self._wake()
         await self._wait_idle(None)
 
@@ -453,7 +457,13 @@ class Workers:
         return iter(self._workers)
 
 
-def _backend(name: str | None, spin_us: float, grace: float) -> Backend:
+def _backend(name: str | None, address: Any, spin_us: float, grace: float, start_timeout: float) -> Backend:
+    if name == "dask":
+        from .dask import DaskBackend
+
+        return DaskBackend(address, spin_us, start_timeout)
+    if address is not None:
+        raise ValueError("address is that of a Dask scheduler: it goes with backend='dask'")
     if name is None:
         gil = getattr(sys, "_is_gil_enabled", None)
         name = "process" if gil is None or gil() else "thread"
@@ -465,4 +475,17 @@ def _backend(name: str | None, spin_us: float, grace: float) -> Backend:
         from .thread import ThreadBackend
 
         return ThreadBackend(spin_us)
-    raise ValueError(f"backend must be 'process' or 'thread', not {name!r}")
+    raise ValueError(f"backend must be 'process', 'thread' or 'dask', not {name!r}")
+
+
+def _check_killable(backend: str) -> None:
+    if backend == "thread":
+        raise ValueError(
+            "heartbeat and memory_limit are for processes: a thread cannot be killed, and has no memory"
+            " of its own"
+        )
+    if backend == "dask":
+        raise ValueError(
+            "heartbeat and memory_limit are for processes of the pool's own: Dask looks after its workers"
+            " itself, by distributed.scheduler.worker-ttl and distributed.worker.memory of its configuration"
+        )

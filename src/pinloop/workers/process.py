@@ -19,7 +19,7 @@ from multiprocessing import spawn
 from typing import Any
 
 from .link import SocketLink, socket_pairs
-from .placement import pin
+from .placement import CPUs, pin
 from .wire import Side, anonymous_file
 from .worker import CurrentWorker, work
 
@@ -84,6 +84,12 @@ class ProcessBackend:
     def __init__(self, spin_us: float = 0, grace: float = 5.0) -> None:
         self._spin_us = spin_us
         self._grace = grace
+
+    async def open(self, places: list[CPUs | None]) -> list[CPUs | None]:
+        return places
+
+    async def close(self) -> None:
+        pass
 
     async def start(self, index: int, cpus: tuple[int, ...] | None) -> ProcessLife:
         """Start worker `index`. Cancelled, it has ended before this does."""

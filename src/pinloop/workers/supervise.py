@@ -13,6 +13,7 @@ from .calls import Caller
 from .channel import Hub
 from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersFailed
 from .link import Link
+from .placement import CPUs
 from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP
 from .worker import Hooks
 
@@ -40,7 +41,12 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str: ...
-    def start(self, index: int, cpus: tuple[int, ...] | None) -> Coroutine[Any, Any, Life]: ...
+    async def open(self, places: list[CPUs | None]) -> list[CPUs | None]:
+        """The pool is entered: make what its workers share. The places of the workers that there will be."""
+
+    def start(self, index: int, cpus: CPUs | None) -> Coroutine[Any, Any, Life]: ...
+    async def close(self) -> None:
+        """All workers have ended, or could not be started."""
 
 
 @dataclass(frozen=True, slots=True)

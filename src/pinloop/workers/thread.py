@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..runner import new_event_loop
 from .link import Handler, nothing
-from .placement import pin
+from .placement import CPUs, pin
 from .worker import CurrentWorker, work
 
 PATIENCE = 1.0
@@ -28,6 +29,8 @@ class ThreadLink:
     """One end of a link between two loops of this process."""
 
     pickles = False
+    ahead = 0.0
+    dumps = staticmethod(pickle.dumps)
     congested = False  # there is no buffer between the two that could be full
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -211,6 +214,12 @@ class ThreadBackend:
 
     def __init__(self, spin_us: float = 0) -> None:
         self._spin_us = spin_us
+
+    async def open(self, places: list[CPUs | None]) -> list[CPUs | None]:
+        return places
+
+    async def close(self) -> None:
+        pass
 
     async def start(self, index: int, cpus: tuple[int, ...] | None) -> ThreadLife:
         """Start worker `index`."""

@@ -59,6 +59,30 @@ dumps = pickle.dumps
 loads = pickle.loads
 
 
+def dumps_by_value(
+    obj: Any, protocol: int = protocol, *, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None
+) -> bytes:
+    """As `dumps`; but functions and classes that another process could not import go as what they are.
+
+    It needs cloudpickle, which is there where Dask is.
+    """
+    found: list[pickle.PickleBuffer] = []
+    try:
+        data = pickle.dumps(obj, protocol, buffer_callback=found.append if buffer_callback else None)
+        by_value = b"__main__" in data  # the other process has another main module
+    except Exception:
+        by_value = True
+    if by_value:
+        import cloudpickle
+
+        found.clear()
+        data = cloudpickle.dumps(obj, protocol, buffer_callback=found.append if buffer_callback else None)
+    if buffer_callback is not None:
+        for buffer in found:
+            buffer_callback(buffer)
+    return data
+
+
 def anonymous_file(size: int) -> int:
     """The descriptor of a file in memory that has no name, `size` bytes long."""
     if hasattr(os, "memfd_create"):
@@ -127,7 +151,12 @@ def lightened(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def encode(
-    kind: int, number: int, obj: Any, side: Side | None, fds: Sequence[int] = ()
+    kind: int,
+    number: int,
+    obj: Any,
+    side: Side | None,
+    fds: Sequence[int] = (),
+    dump: Callable[..., bytes] = dumps,
 ) -> tuple[list[Buffer], int]:
     """A frame, in pieces, and how many bytes it is of, also of shared memory. Raises what pickling raises.
 
@@ -135,7 +164,7 @@ def encode(
     it; OSError is raised if there is no room for them now.
     """
     found: list[pickle.PickleBuffer] = []
-    data = dumps(obj, protocol, buffer_callback=found.append)
+    data = dump(obj, protocol, buffer_callback=found.append)
     size = len(data)
     if not found and size < SHARE and not fds:
         header = HEADER.pack(size, number, 0, kind, 0)

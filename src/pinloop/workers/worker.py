@@ -26,7 +26,7 @@ class CurrentWorker:
     cpus: tuple[int, ...] | None
     """The CPUs that it was pinned to; None if it was not."""
     backend: str
-    """What it is: "process" or "thread"."""
+    """What it is: "process", "thread" or "dask"."""
     state: Any = None
     """What the pool's `setup` returned here."""
 
@@ -112,11 +112,13 @@ async def _run_hook(hook: Callable[..., Any] | None, context: contextvars.Contex
     return await asyncio.get_running_loop().create_task(coro, context=context)
 
 
-def portable(error: BaseException) -> tuple[BaseException, str]:
+def portable(
+    error: BaseException, dump: Callable[..., bytes] = dumps
+) -> tuple[BaseException, str]:
     """An exception that can be pickled, and its traceback as text."""
     text = "".join(traceback.format_exception(error))
     try:
-        copied = loads(dumps(error, protocol))
+        copied = loads(dump(error, protocol))
         if not can_be_raised(copied):
             raise TypeError(f"it becomes an object of {type(copied).__qualname__}")
     except Exception as cause:

@@ -1,0 +1,212 @@
+"""Workers that are Dask's: a loop in each of its workers, and a link to it over a connection of Dask's.
+
+A Dask worker takes connections on one port, and a message on them names what is to handle it. The pool has Dask
+run `install` there, which adds one such name; then it connects, says that name, and the connection is the
+link. So there is no port and no secret besides Dask's own, and what encrypts Dask's connections encrypts
+this one. The scheduler is asked for a worker when one starts, and not for a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from time import monotonic
+from typing import Any
+
+from .comm import CommLink, Pump
+from .errors import WorkerError
+from .placement import CPUs
+
+try:
+    import distributed
+    from distributed.comm import connect
+except ImportError as error:
+    raise ImportError("backend='dask' needs Dask's distributed: pip install 'pinloop[dask]'") from error
+
+LOOK = 0.05  # seconds between two looks at which Dask workers there are
+SHUN = 1.0  # seconds for which one that could not be reached is not tried again
+
+
+class DaskLife:
+    """One life of a worker, in the pool: its link to a Dask worker, from its beginning to its end."""
+
+    def __init__(self, comm: Any, address: str, pid: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._pump = Pump(comm)
+        self.link = CommLink(loop, self._pump)
+        self.exited: asyncio.Future[str] = loop.create_future()
+        """How it ended, in words, once it has."""
+        self.pid = pid
+        self._address = address
+        self.task = loop.create_task(self._pump.run(self.link), name=f"pinloop link to {address}")
+        self.task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[str | None]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            how = f"was lost: {'cancelled' if task.cancelled() else task.exception()}"
+        else:
+            how = task.result() or "was lost"
+        if how != "exited with code 0":
+            how = f"({self._address}, pid {self.pid}) {how}"
+        self._exit(how)
+
+    def _exit(self, how: str) -> None:
+        if not self.exited.done():
+            self.link.close()
+            self.exited.set_result(how)
+
+    def kill(self, why: str | None = None) -> None:
+        """Break with it. Its calls are cancelled there; the Dask worker goes on."""
+        self._pump.abort()
+        self._exit(f"({self._address}, pid {self.pid}) {why or 'was given up'}")
+
+    def memory(self) -> int | None:
+        return None
+
+
+class DaskBackend:
+    """Finds Dask workers, in a cluster of others' or in one of the pool's own."""
+
+    name = "dask"
+
+    def __init__(self, address: Any, spin_us: float, timeout: float) -> None:
+        if address is not None and not isinstance(address, str) and not hasattr(address, "scheduler_address"):
+            raise TypeError(f"address must be a scheduler's, as text, or a cluster of Dask's, not {address!r}")
+        self._address = address
+        self._spin_us = spin_us
+        self._timeout = timeout
+        self._cluster: Any = None  # of the pool's own
+        self._client: Any = None
+        self._lives: dict[int, DaskLife] = {}
+        self._links: set[asyncio.Task[Any]] = set()
+        self._used: dict[int, tuple[str, Any]] = {}  # address and name of the Dask worker that each has or had
+        self._shunned: dict[str, float] = {}
+
+    # ------------------------------------------------------------- the cluster --
+
+    async def open(self, places: list[CPUs | None]) -> list[CPUs | None]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connect(len(places))
+                count = len(places) or 1
+                while len(found := await self._running()) < count:
+                    await asyncio.sleep(LOOK)
+        except TimeoutError as error:
+            raise WorkerError(
+                f"no Dask cluster with {len(places) or 1} workers was found within {self._timeout:g} s"
+                f" at {self._where()}"
+            ) from error
+        except OSError as error:
+            raise WorkerError(f"the Dask cluster at {self._where()} cannot be reached: {error}") from error
+        return places or [None] * len(found)
+
+    async def _connect(self, count: int) -> None:
+        address = self._address
+        if address is None:
+            address = self._cluster = distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                asynchronous=True,
+            )
+            await self._cluster
+        security = None
+        if not isinstance(address, str):
+            address, security = address.scheduler_address, address.security
+        self._client = distributed.Client(
+            address,
+            timeout=self._timeout,
+            set_as_default=False,
+            asynchronous=True,
+            security=security,
+            name="pinloop",
+        )
+        await self._client
+
+    def _where(self) -> str:
+        given = self._address
+        return "127.0.0.1" if given is None else given if isinstance(given, str) else given.scheduler_address
+
+    async def _running(self) -> dict[str, Any]:
+        """The Dask workers that there are, by address, and what their names are."""
+        workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+        return {address: one["name"] for address, one in workers.items() if one["status"] == "running"}
+
+    async def close(self) -> None:
+        if self._links:
+            await asyncio.wait(self._links)
+        for what in (self._client, self._cluster):
+            if what is not None:
+                await what.close()
+
+    # -------------------------------------------------------------- one worker --
+
+    async def start(self, index: int, cpus: CPUs | None) -> DaskLife:
+        """Find a Dask worker for worker `index`, and link to it."""
+        life: DaskLife | None = None
+        found: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(self._timeout):
+                while life is None:
+                    with contextlib.suppress(OSError):
+                        found = await self._running()
+                    address = self._choose(index, found)
+                    if address is not None:
+                        life = await self._link_to(address, index, cpus)
+                    if life is None:
+                        await asyncio.sleep(LOOK)
+        except TimeoutError:
+            raise WorkerError(
+                f"no Dask worker was free for worker {index} within {self._timeout:g} s:"
+                f" the cluster has {len(found)}"
+            ) from None
+        return life
+
+    def _choose(self, index: int, found: dict[str, Any]) -> str | None:
+        """A Dask worker that the pool does not use: the one that this was before, if it is there again."""
+        now = monotonic()
+        taken = {
+            self._used[other][0]
+            for other in self._used
+            if other != index and ((life := self._lives.get(other)) is None or not life.exited.done())
+        }
+        free = [
+            (name != self._used.get(index, (None, None))[1], str(name), address)
+            for address, name in found.items()
+            if address not in taken and self._shunned.get(address, 0) <= now
+        ]
+        if not free:
+            return None
+        address = min(free)[2]
+        self._used[index] = address, found[address]
+        return address
+
+    async def _link_to(self, address: str, index: int, cpus: CPUs | None) -> DaskLife | None:
+        from .dask_worker import OPERATION, install, kind
+
+        try:
+            theirs, pid = (await self._client.run(install, workers=[address]))[address]
+            if theirs != kind():
+                raise WorkerError(
+                    f"the Dask worker at {address} has pinloop, Python and byte order {theirs}, the pool {kind()}"
+                )
+            comm = await connect(address, timeout=self._timeout, **self._client.connection_args)
+            try:
+                await comm.write(
+                    {"op": OPERATION, "reply": False, "index": index, "cpus": cpus, "spin_us": self._spin_us}
+                )
+                life = DaskLife(comm, address, pid)
+            except BaseException:
+                comm.abort()
+                raise
+        except ImportError as error:
+            raise WorkerError(f"the Dask worker at {address} cannot import pinloop: {error}") from error
+        except OSError:  # it has just ended; the scheduler will know soon
+            self._shunned[address] = monotonic() + SHUN
+            return None
+        self._lives[index] = life
+        self._links.add(life.task)
+        life.task.add_done_callback(self._links.discard)
+        return life
