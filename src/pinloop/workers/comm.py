@@ -22,7 +22,7 @@ MOST = 1 << 26  # bytes in one message
 FAREWELL = 10.0  # seconds that the last message has to leave
 
 Batch = tuple[float, int, Buffer]
-"""When it left, by the sender's `time.monotonic`; how many bytes the sender has handled since its last; frames."""
+"""When it left, by the sender's `time.monotonic`; how many more bytes the sender has handled; frames."""
 
 
 class Pump:

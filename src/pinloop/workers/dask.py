@@ -1,8 +1,8 @@
 """Workers that are Dask's: a loop in each of its workers, and a link to it over a connection of Dask's.
 
-A Dask worker takes connections on one port, and a message on them names what is to handle it. The pool has Dask
-run `install` there, which adds one such name; then it connects, says that name, and the connection is the
-link. So there is no port and no secret besides Dask's own, and what encrypts Dask's connections encrypts
+A Dask worker takes connections on one port, and a message on them names what is to handle it. The pool has
+Dask run `install` there, which adds one such name; then it connects, says that name, and the connection is
+the link. So there is no port and no secret besides Dask's own, and what encrypts Dask's connections encrypts
 this one. The scheduler is asked for a worker when one starts, and not for a call.
 """
 
@@ -71,7 +71,9 @@ class DaskBackend:
 
     def __init__(self, address: Any, spin_us: float, timeout: float) -> None:
         if address is not None and not isinstance(address, str) and not hasattr(address, "scheduler_address"):
-            raise TypeError(f"address must be a scheduler's, as text, or a cluster of Dask's, not {address!r}")
+            raise TypeError(
+                f"address must be a scheduler's, as text, or a cluster of Dask's, not {address!r}"
+            )
         self._address = address
         self._spin_us = spin_us
         self._timeout = timeout
@@ -79,7 +81,9 @@ class DaskBackend:
         self._client: Any = None
         self._lives: dict[int, DaskLife] = {}
         self._links: set[asyncio.Task[Any]] = set()
-        self._used: dict[int, tuple[str, Any]] = {}  # address and name of the Dask worker that each has or had
+        self._used: dict[
+            int, tuple[str, Any]
+        ] = {}  # address and name of the Dask worker that each has or had
         self._shunned: dict[str, float] = {}
 
     # ------------------------------------------------------------- the cluster --
@@ -89,8 +93,8 @@ class DaskBackend:
             async with asyncio.timeout(self._timeout):
                 await self._connect(len(places))
                 count = len(places) or 1
-                while len(found := await self._running()) < count:
-                    await asyncio.sleep(LOOK)
+                await self._client.wait_for_workers(count)
+                found = await self._running()
         except TimeoutError as error:
             raise WorkerError(
                 f"no Dask cluster with {len(places) or 1} workers was found within {self._timeout:g} s"
@@ -190,7 +194,8 @@ class DaskBackend:
             theirs, pid = (await self._client.run(install, workers=[address]))[address]
             if theirs != kind():
                 raise WorkerError(
-                    f"the Dask worker at {address} has pinloop, Python and byte order {theirs}, the pool {kind()}"
+                    f"the Dask worker at {address} has {theirs} for pinloop, Python and byte order,"
+                    f" and the pool {kind()}"
                 )
             comm = await connect(address, timeout=self._timeout, **self._client.connection_args)
             try:

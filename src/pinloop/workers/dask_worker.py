@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copyreg
 import logging
 import os
+import pickle
 import sys
 import threading
 from collections.abc import Sequence
@@ -35,6 +37,10 @@ def kind() -> list[Any]:
 
 def install(dask_worker: Any) -> tuple[list[Any], int]:
     """Run by Dask in each worker before a pool connects to it: from now on it takes such connections."""
+    try:
+        pickle.loads(pickle.dumps(BaseExceptionGroup("", [KeyboardInterrupt()])))
+    except TypeError:  # by tblib, which Dask uses for exceptions; it forgets the arguments of these
+        copyreg.dispatch_table.pop(BaseExceptionGroup, None)
     dask_worker.handlers[OPERATION] = serve_link
     return kind(), os.getpid()
 
@@ -71,7 +77,8 @@ class Hosted:
             self._pump.abort()
             raise
         try:
-            await asyncio.wait([reading, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [reading, self._ended]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if self._ended.done() and not reading.done():
                 await self._pump.finish(self._ended.result(), reading)
         finally:

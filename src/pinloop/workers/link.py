@@ -46,8 +46,7 @@ class Link(Protocol):
     pickles: bool
     """Whether what arrives is a copy of what was posted."""
     ahead: float
-    """Seconds by which `time.monotonic` is ahead of the other end's, or a little more: they may be two machines.
-    """
+    """Seconds by which `time.monotonic` is ahead of the other end's, or a little more."""
 
     def dumps(self, obj: Any) -> bytes:
         """Pickle it as `post` does."""

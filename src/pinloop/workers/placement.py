@@ -114,7 +114,7 @@ def place(count: int | None, placement: str | Iterable[Any] | None) -> list[CPUs
 
 
 def elsewhere(count: int | None, placement: str | Iterable[Any] | None) -> list[CPUs | None]:
-    """The same for workers whose CPUs are not for this process to give: they are not pinned. Empty: any number.
+    """The same for workers whose CPUs are not this process's to give: they are not pinned. Empty: any number.
 
     Raises ValueError for a count below 1, and for a placement other than None and "spread"; TypeError for
     what is no count.

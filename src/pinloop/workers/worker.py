@@ -112,9 +112,7 @@ async def _run_hook(hook: Callable[..., Any] | None, context: contextvars.Contex
     return await asyncio.get_running_loop().create_task(coro, context=context)
 
 
-def portable(
-    error: BaseException, dump: Callable[..., bytes] = dumps
-) -> tuple[BaseException, str]:
+def portable(error: BaseException, dump: Callable[..., bytes] = dumps) -> tuple[BaseException, str]:
     """An exception that can be pickled, and its traceback as text."""
     text = "".join(traceback.format_exception(error))
     try:
