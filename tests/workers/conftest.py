@@ -106,6 +106,13 @@ def pickling(shared: tuple[asyncio.Runner, Workers]) -> None:
 
 
 @pytest.fixture
+def here(shared: tuple[asyncio.Runner, Workers]) -> None:
+    """For tests of what goes no further than this machine."""
+    if shared[1].backend == "dask":
+        pytest.skip("no socket can go to a Dask worker: test_dask.py has what is said then")
+
+
+@pytest.fixture
 def told(tmp_path: Path) -> tuple[str, Callable[[str], Awaitable[None]]]:
     """A file in which jobs report, and a function that waits until a word is in it."""
     path = tmp_path / "told"

@@ -12,6 +12,8 @@ from tests.conftest import open_fds
 from tests.workers import jobs
 from tests.workers.conftest import Use
 
+pytestmark = pytest.mark.usefixtures("here")
+
 
 def test_a_listener_and_its_connections(use: Use) -> None:
     async def test(pool: Workers) -> None:
