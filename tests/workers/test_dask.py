@@ -1,6 +1,7 @@
 """Workers that are Dask's: a cluster of the pool's own."""
 
 import asyncio
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -15,6 +16,13 @@ from tests.workers import jobs
 from tests.workers.conftest import needs_dask, pool_of
 
 pytestmark = needs_dask
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracker() -> None:
+    """multiprocessing's process that Dask's have it start: it stays until this one ends."""
+    multiprocessing.resource_tracker.ensure_running()
+
 
 Told = tuple[str, Callable[[str], Awaitable[None]]]
 

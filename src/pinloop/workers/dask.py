@@ -112,7 +112,8 @@ class DaskBackend:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # what listens there even so shall not have a port of others
+                scheduler_kwargs={"dashboard": False},
                 asynchronous=True,
             )
             await self._cluster
