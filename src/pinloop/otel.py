@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from ._export import EXPORTED, LAGS, metrics_by_loop
+from ._export import EXPORTED, LAGS, WORKERS, metrics_by_loop, metrics_by_worker
 
 LOOP = "pinloop.loop"
 """The attribute of each observation: the loop's number, in the order in which the process made them."""
+POOL, WORKER = "pinloop.pool", "pinloop.worker"
+"""Those of an observation of a worker: its pool's number, and its index there."""
 BOUND = "le"
 """The attribute of an observation of a lag: up to so many seconds, and more than the bound before."""
 
@@ -31,6 +33,9 @@ def instrument(provider: MeterProvider | None = None) -> None:
     observable counters of what only grows, observable gauges of what is now. `pinloop.loop.lag` and
     `pinloop.loop.timer_lag` are observable counters of how many lags fell into which bucket, by their
     attribute `le`, since OpenTelemetry has no observable histogram.
+
+    `pinloop.worker.in_flight` and so on, after `pinloop.workers.WorkerMetrics`, are of each worker of the
+    pools of this process; the loops of workers that are processes are those processes' to observe.
 
     Loops are looked at whenever the provider collects, in its thread.
     """
@@ -48,6 +53,9 @@ def instrument(provider: MeterProvider | None = None) -> None:
         meter.create_observable_counter(
             f"pinloop.loop.{each.field}", [_lag_observer(each.field)], "{lag}", each.help
         )
+    for each in WORKERS:
+        make = meter.create_observable_counter if each.counts else meter.create_observable_gauge
+        make(f"pinloop.worker.{each.field}", [_worker_observer(each.field)], each.unit, each.help)
 
 
 def _observer(field: str) -> Callback:
@@ -65,5 +73,13 @@ def _lag_observer(field: str) -> Callback:
             for bound, count in zip(lags.BOUNDS, lags.counts, strict=True):
                 if count:
                     yield Observation(count, {LOOP: number, BOUND: bound})
+
+    return observe
+
+
+def _worker_observer(field: str) -> Callback:
+    def observe(_: CallbackOptions) -> Iterator[Observation]:
+        for number, found in metrics_by_worker():
+            yield Observation(getattr(found, field), {POOL: number, WORKER: found.index})
 
     return observe

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
-from ._export import EXPORTED, LAGS, metrics_by_loop
+from ._export import EXPORTED, LAGS, WORKERS, metrics_by_loop, metrics_by_worker
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -26,7 +26,8 @@ _LABELS = ("loop",)
 class LoopCollector:
     """Looks at each loop that is open, whenever it is collected from, in any thread.
 
-    Every sample has the label `loop`: the loop's number, in the order in which the process made them.
+    Every sample has the label `loop`: the loop's number, in the order in which the process made them. Those
+    of workers have the labels `pool`, numbered likewise, and `worker`, its index.
     """
 
     def collect(self) -> Iterator[Metric]:
@@ -48,6 +49,14 @@ class LoopCollector:
                     buckets.append(("+Inf" if bound == math.inf else str(bound), sum_so_far))
                 histogram.add_metric([str(number)], buckets, lags.total)
             yield histogram
+        workers = metrics_by_worker()
+        for each in WORKERS:
+            family = (CounterMetricFamily if each.counts else GaugeMetricFamily)(
+                f"pinloop_{each.name}", each.help, labels=("pool", "worker")
+            )
+            for number, worker in workers:
+                family.add_metric([str(number), str(worker.index)], getattr(worker, each.field))
+            yield family
 
     # By these names the registry finds out that it is registered twice.
     describe = collect
@@ -62,6 +71,13 @@ def register(registry: CollectorRegistry = REGISTRY) -> LoopCollector:
     `pinloop_sent_bytes_total`; the gauges `pinloop_away_seconds`, `pinloop_ready`, `pinloop_largest_batch`,
     `pinloop_timers`, `pinloop_tasks` and `pinloop_connections`; the histograms `pinloop_lag_seconds` and
     `pinloop_timer_lag_seconds`. What they are is said in `pinloop.metrics.Metrics`.
+
+    Of each worker of its pools the counters `pinloop_worker_calls_done_total`,
+    `pinloop_worker_calls_failed_total`, `pinloop_worker_calls_cancelled_total` and
+    `pinloop_worker_restarts_total`, and the gauges `pinloop_worker_calls_in_flight`,
+    `pinloop_worker_channels`, `pinloop_worker_credits`, `pinloop_worker_granted` and `pinloop_worker_unsent`,
+    as in `pinloop.workers.WorkerMetrics`. The loops of workers that are processes are
+    those processes' to export.
 
     Raises ValueError if it was registered already. `registry.unregister(collector)` ends it.
     """

@@ -88,7 +88,7 @@ def test_every_name_is_in_the_docstring() -> None:
     import pinloop.prometheus
 
     text = pinloop.prometheus.register.__doc__ or ""
-    for each in (*_export.EXPORTED, *_export.LAGS):
+    for each in (*_export.EXPORTED, *_export.LAGS, *_export.WORKERS):
         name = f"pinloop_{each.name}" + "_total" * (each.counts and each not in _export.LAGS)
         assert f"`{name}`" in text
 
@@ -116,7 +116,9 @@ def test_opentelemetry(worked: pinloop.Loop) -> None:
         pinloop.otel.instrument(provider)
     instruments = points_of(reader)
     found = worked.metrics()
-    assert set(instruments) == {f"pinloop.loop.{field}" for field in set(FIELDS) - {"loops"}}
+    assert {name for name in instruments if name.startswith("pinloop.loop.")} == {
+        f"pinloop.loop.{field}" for field in set(FIELDS) - {"loops"}
+    }
     for each in _export.EXPORTED:
         instrument = instruments[f"pinloop.loop.{each.field}"]
         values = {point.attributes["pinloop.loop"]: point.value for point in instrument.data.data_points}
@@ -153,4 +155,53 @@ def test_the_global_provider_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(metrics, "get_meter_provider", Provider)
     pinloop.otel.instrument()
-    assert len(made) == len(dataclasses.fields(pinloop.metrics.Metrics)) - 1
+    assert len(made) == len(dataclasses.fields(pinloop.metrics.Metrics)) - 1 + len(_export.WORKERS)
+
+
+# --------------------------------------------------------------------------------- workers --
+
+
+def test_each_number_of_a_worker_is_exported() -> None:
+    names = [each.field for each in _export.WORKERS]
+    fields = {each.name for each in dataclasses.fields(pinloop.workers.WorkerMetrics)}
+    assert sorted(names) == sorted(fields - {"index", "pid", "loop"})
+
+
+def test_workers_of_pools_that_are_open(loop: pinloop.Loop) -> None:
+    client = pytest.importorskip("prometheus_client", reason="the extra `prometheus` is not installed")
+    sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="OpenTelemetry's SDK is not installed")
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    import pinloop.otel
+    import pinloop.prometheus
+
+    registry, reader = client.CollectorRegistry(), InMemoryMetricReader()
+    pinloop.prometheus.register(registry)
+    provider = sdk.MeterProvider(metric_readers=[reader])
+    pinloop.otel.instrument(provider)
+
+    async def main() -> int:
+        async with pinloop.Workers(2, "thread", None) as pool:
+            for _ in range(3):
+                await pool[1].run(abs, -1)
+            found = (await pool.metrics()).workers
+            points = await asyncio.to_thread(points_of, reader)
+            for each in _export.WORKERS:
+                name = f"pinloop_{each.name}" + "_total" * each.counts
+                told = {
+                    point.attributes["pinloop.worker"]: point.value
+                    for point in points[f"pinloop.worker.{each.field}"].data.data_points
+                    if point.attributes["pinloop.pool"] == pool._number
+                }
+                for worker in found:
+                    labels = {"pool": str(pool._number), "worker": str(worker.index)}
+                    assert registry.get_sample_value(name, labels) == getattr(worker, each.field), name
+                    assert told[worker.index] == getattr(worker, each.field), name
+            labels = {"pool": str(pool._number), "worker": "1"}
+            assert registry.get_sample_value("pinloop_worker_calls_done_total", labels) == 3
+            return pool._number
+
+    number = loop.run_until_complete(main())
+    labels = {"pool": str(number), "worker": "1"}
+    assert registry.get_sample_value("pinloop_worker_calls_done_total", labels) is None
+    provider.shutdown()

@@ -268,6 +268,8 @@ def test_each_call_ends_once_while_threads_end(run: Run) -> None:
             assert ended == [1] * 10_000
             assert named == {"tests.workers.fault_jobs.exit_sometimes"}
             assert crashed >= 1 and sum(worker.restarts for worker in pool) >= 1
+            found = await pool.metrics()
+            assert (found.done, found.failed, found.cancelled) == (10_000 - crashed, crashed, 0)
             assert await pool.run(jobs.add, 1, 2) == 3
 
     run(main())

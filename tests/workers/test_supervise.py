@@ -276,6 +276,9 @@ def test_each_call_ends_once_while_workers_are_killed(run: Run, idempotent: bool
             assert named <= {"tests.workers.jobs.sometimes"}
             assert sum(worker.restarts for worker in pool) > 0
             assert (crashed == 0) == idempotent
+            found = await pool.metrics()
+            assert (found.done, found.in_flight, found.waiting) == (10_000 - crashed, 0, 0)
+            assert found.failed >= crashed
             assert await pool.run(jobs.add, 1, 2) == 3
 
     run(main())

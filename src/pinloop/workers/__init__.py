@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .counts import PoolMetrics, WorkerMetrics
 from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersClosed, WorkersFailed
 from .member import Worker
 from .pool import Workers
@@ -10,12 +11,14 @@ from .worker import CurrentWorker, current_worker
 
 __all__ = [
     "CurrentWorker",
+    "PoolMetrics",
     "RemoteTraceback",
     "Restart",
     "Unpicklable",
     "Worker",
     "WorkerCrashed",
     "WorkerError",
+    "WorkerMetrics",
     "Workers",
     "WorkersClosed",
     "WorkersFailed",

@@ -21,6 +21,7 @@ from ..scopes import scope
 from . import context as contexts
 from . import sockets
 from .channel import Hub
+from .counts import Tally
 from .errors import (
     RemoteTraceback,
     Unpicklable,
@@ -83,8 +84,11 @@ class _Call:
 class Caller:
     """The calls of one worker, in the pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, index: int, hub: Hub) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, link: Link, index: int, hub: Hub, tally: Tally
+    ) -> None:
         self.hub = hub
+        self.tally = tally
         self.lost = False
         self.calls: dict[int, _Call] = {}
         self._loop = loop
@@ -114,6 +118,7 @@ class Caller:
         call = self.calls[number] = _Call(fn, self._loop.create_future())
         if self.lost:  # while it waited, or while its arguments were pickled
             del self.calls[number]
+            self.tally.failed += 1
             raise self._error(call)
         try:
             return await call.future
@@ -215,6 +220,7 @@ class Caller:
             )
             raise_if_it_ends_all(error)
             return
+        self.tally.done += 1
         if not call.future.done():
             call.future.set_result(result)
 
@@ -239,18 +245,24 @@ class Caller:
 
     def _on_cancelled(self, number: int, payload: Any) -> None:
         call = self.calls.pop(number)
+        self.tally.cancelled += 1
         if call.aborted:
-            self._fail(call, WorkersClosed(f"the pool was closed while {name_of(call.fn)} was under way"))
+            self._end(call, WorkersClosed(f"the pool was closed while {name_of(call.fn)} was under way"))
             return
         arguments = self._link.load(payload)
-        self._fail(call, CancelledError(*arguments))
+        self._end(call, CancelledError(*arguments))
 
     def _on_expired(self, number: int, _: Any) -> None:
-        self._fail(self.calls.pop(number), _Expired())
+        self.tally.cancelled += 1
+        self._end(self.calls.pop(number), _Expired())
 
     def _fail(self, call: _Call, error: BaseException, cause: BaseException | None = None) -> None:
+        self.tally.failed += 1
         if cause is not None:
             error.__cause__ = cause
+        self._end(call, error)
+
+    def _end(self, call: _Call, error: BaseException) -> None:
         if not call.future.done():
             call.future.set_exception(error)
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from .._core import Permit, Receiver, Sender, open_channel
 from ..errors import BrokenChannel, ChannelError, EndOfChannel, WouldBlock
 from .errors import Unpicklable
 from .link import Link
-from .wire import CREDIT, ITEMS, RECEIVERS_GONE, SENDERS_GONE, dumps, lightened, protocol
+from .wire import CREDIT, ITEMS, RECEIVERS_GONE, SENDERS_GONE, lightened
 
 BATCH = 256  # items in one message,
 BATCH_BYTES = 128 * 1024  # as long as these are not more than so many bytes, as far as one can know
@@ -26,10 +27,10 @@ UNBOUNDED = -1
 End = Sender[Any] | Receiver[Any]
 
 
-def check_item(item: Any) -> None:
+def check_item(dump: Callable[..., bytes], item: Any) -> None:
     """Raise Unpicklable if an item cannot be pickled: in its `send`, not when its turn has come."""
     try:
-        dumps(item, protocol, buffer_callback=_leave_out)
+        dump(item, buffer_callback=_leave_out)
     except Exception as error:
         raise Unpicklable(f"an item of a channel between a pool and its worker: {error}") from error
 
@@ -69,6 +70,7 @@ class Hub:
         """The ends that may be sent to the worker: both of a channel, until one of them is."""
         self.offers = False  # whether there has been such an end: asking the dictionary takes longer
         self.lost: str | None = None
+        self._check = partial(check_item, link.dumps) if link.pickles else None
         self._outlets: dict[int, Outlet] = {}
         self._inlets: dict[int, Inlet] = {}
         self._number = 0
@@ -84,8 +86,7 @@ class Hub:
         here = UNBOUNDED if capacity == UNBOUNDED else (capacity + 1) // 2
         self.offers = True
         tx, rx = open_channel(here)
-        if self.link.pickles:
-            tx._check_items(check_item)
+        tx._check_items(self._check)
         there = UNBOUNDED if capacity == UNBOUNDED else capacity - here
         self.ends[tx] = Offer(there, weakref.ref(rx))
         self.ends[rx] = Offer(there, weakref.ref(tx))
@@ -135,8 +136,7 @@ class Hub:
     def _arrived(self, shipped: Shipped) -> End:
         tx, rx = open_channel(shipped.capacity)
         if shipped.sends:
-            if self.link.pickles:
-                tx._check_items(check_item)
+            tx._check_items(self._check)
             self._outlets[shipped.number] = Outlet(self, shipped.number, rx, shipped.capacity == UNBOUNDED)
             return tx
         self._inlets[shipped.number] = Inlet(self, shipped.number, tx)
@@ -175,6 +175,16 @@ class Hub:
 
     def report(self, message: str, error: BaseException) -> None:
         self.loop.call_exception_handler({"message": message, "exception": error})
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many sides of channels are here; credits that these have, and gave; items that wait."""
+        outlets, inlets = list(self._outlets.values()), list(self._inlets.values())
+        return (
+            len(outlets) + len(inlets),
+            sum(outlet.credits for outlet in outlets),
+            sum(len(inlet.permits) for inlet in inlets),
+            sum(outlet.rx.statistics().buffered for outlet in outlets),
+        )
 
     # --------------------------------------------------------------------- end --
 
@@ -221,15 +231,15 @@ class Outlet(_Port):
 
     def __init__(self, hub: Hub, number: int, rx: Receiver[Any], unbounded: bool) -> None:
         super().__init__(hub, number)
-        self._rx = rx
-        self._credits = 0
+        self.rx = rx
+        self.credits = 0
         self._unbounded = unbounded
         self._most = 1
         self._waiter: asyncio.Future[None] | None = None
         self.start(self._serve(), "out")
 
     def grant(self, credits: int) -> None:
-        self._credits += credits
+        self.credits += credits
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -241,9 +251,9 @@ class Outlet(_Port):
                     await link.drained()
                 if self._unbounded:
                     await self._send(self._most)
-                elif self._credits > 0:
-                    count = await self._send(min(self._credits, self._most))
-                    self._credits -= count  # not in one statement: more have been granted meanwhile
+                elif self.credits > 0:
+                    count = await self._send(min(self.credits, self._most))
+                    self.credits -= count  # not in one statement: more have been granted meanwhile
                 else:
                     self._waiter = self.hub.loop.create_future()
                     await self._waiter
@@ -254,7 +264,7 @@ class Outlet(_Port):
             pass
 
     async def _send(self, most: int) -> int:
-        items = await self._rx.recv_many(most)
+        items = await self.rx.recv_many(most)
         count = len(items)
         link = self.hub.link
         before = link.posted
@@ -289,9 +299,9 @@ class Outlet(_Port):
         """Nobody receives any more."""
         if self.stop():
             if why is None:
-                self._rx.close()
+                self.rx.close()
             else:
-                self._rx._break(why)
+                self.rx._break(why)
 
 
 class Inlet(_Port):
@@ -300,7 +310,7 @@ class Inlet(_Port):
     def __init__(self, hub: Hub, number: int, tx: Sender[Any]) -> None:
         super().__init__(hub, number)
         self._tx = tx
-        self._permits: collections.deque[Permit[Any]] = collections.deque()
+        self.permits: collections.deque[Permit[Any]] = collections.deque()
         self._unbounded = tx.statistics().capacity == float("inf")
         self.start(self._serve(), "in")
 
@@ -308,7 +318,7 @@ class Inlet(_Port):
         """Reserve places, and tell the other side of them."""
         if self._unbounded:
             return
-        tx, permits = self._tx, self._permits
+        tx, permits = self._tx, self.permits
         try:
             while True:
                 permits.append(await tx.reserve())
@@ -332,7 +342,7 @@ class Inlet(_Port):
                 for item in items:
                     self._tx.send_nowait(item)
             else:
-                take = self._permits.popleft
+                take = self.permits.popleft
                 for item in items:
                     take().send(item)
         except BrokenChannel:
@@ -342,7 +352,7 @@ class Inlet(_Port):
     def end(self, why: str | None) -> None:
         """Nothing more will come."""
         if self.stop():
-            permits, self._permits = self._permits, collections.deque()
+            permits, self.permits = self.permits, collections.deque()
             if why is not None:
                 self._tx._break(why)
             for permit in permits:

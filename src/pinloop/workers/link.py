@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from pickle import PickleBuffer
 from time import monotonic
 from typing import Any, Protocol
 
@@ -48,7 +49,7 @@ class Link(Protocol):
     ahead: float
     """Seconds by which `time.monotonic` is ahead of the other end's, or a little more."""
 
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: Any, *, buffer_callback: Callable[[PickleBuffer], Any] | None = None) -> bytes:
         """Pickle it as `post` does."""
 
     def begin(self) -> None:

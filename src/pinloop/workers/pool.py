@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self, TypeVar, overload
 from .._core import Receiver, Sender
 from ..scopes import scope
 from .calls import Caller, name_of
+from .counts import PoolMetrics, WorkerMetrics, add_pool, remove_pool
 from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
 from .keys import owner
 from .mapping import Mapped, mapped
@@ -145,6 +146,7 @@ class Workers:
         for slot in self._slots:
             slot.task.add_done_callback(self._slot_ended)
         self._workers = [Worker(self, slot) for slot in self._slots]
+        self._number = add_pool(self)
         self._state = OPEN
         return self
 
@@ -204,6 +206,7 @@ class Workers:
         hurried = exc is not None or interrupted is not None or self._failure is not None
         cancelled = await self._uninterrupted(self._loop.create_task(self._shut(hurried)))
         self._state = CLOSED
+        remove_pool(self)
         end = cancelled or interrupted or exc
         swallowed = await self._scope.__aexit__(
             type(end) if end else None, end, None if end is None else end.__traceback__
@@ -427,6 +430,28 @@ class Workers:
         that there is not, and what `run` raises for a pool that is not open.
         """
         return await self[index].channel(capacity)
+
+    async def metrics(self, timeout: float = 1.0) -> PoolMetrics:
+        """What has been done: how the calls of each worker ended, its restarts, channels and loop's metrics.
+
+        The loops are asked, by a message that is no call. One that does not answer within `timeout` seconds,
+        because something blocks it, or that is being restarted, has None in place of its loop's metrics.
+
+        Raises ValueError for a `timeout` below 0, and what `run` raises for a pool that is not open.
+        """
+        if not timeout >= 0:
+            raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}")
+        self._check_open()
+        found = await asyncio.gather(*(slot.measure(timeout) for slot in self._slots))
+        return self._metrics_of(found)
+
+    def _counts(self) -> PoolMetrics:
+        """The same without asking the workers. May be called from any thread."""
+        return self._metrics_of([slot.counts() for slot in self._slots])
+
+    def _metrics_of(self, workers: list[WorkerMetrics]) -> PoolMetrics:
+        waiting = self._active - sum(worker.in_flight for worker in workers)
+        return PoolMetrics(tuple(workers), max(waiting, 0))
 
     # ------------------------------------------------------------ the workers --
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..metrics import Metrics
 from .calls import Caller
 from .channel import Hub
+from .counts import Tally, WorkerMetrics
 from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersFailed
 from .link import Link
 from .placement import CPUs
-from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP
+from .wire import ENDED, FAILED, MEASURE, MEASURED, PING, PONG, READY, START, STOP
 from .worker import Hooks
 
 AnyFuture = asyncio.Future[Any]
@@ -112,6 +114,7 @@ class Slot:
         """Its calls, while it can take some."""
         self.life: Life | None = None
         self.restarted = 0
+        self.tally = Tally()
         self.problems: list[BaseException] = []
         """What went wrong while it was being stopped."""
         self._backend = backend
@@ -119,6 +122,8 @@ class Slot:
         self._restarts = restarts
         self._changed = changed  # tells the pool that it is up, or down
         self._stopping = False
+        self._asked: dict[int, asyncio.Future[Metrics | None]] = {}  # for the metrics of its loop
+        self._questions = 0
         self._given_up = False  # killed by the pool, which knows why
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._keep(), name=f"pinloop worker {index}")
@@ -144,7 +149,7 @@ class Slot:
                 raise
             self.life = life
             hub = Hub(self._loop, life.link)
-            self.caller = Caller(self._loop, life.link, self.index, hub)
+            self.caller = Caller(self._loop, life.link, self.index, hub, self.tally)
             watch = Watch(self._loop, life, self._rules)
             self._changed()
             try:
@@ -175,6 +180,7 @@ class Slot:
                 ready.set_exception(received_error(link, payload))
 
         link.handlers |= {READY: on_ready, FAILED: on_failed, ENDED: self._on_ended}
+        link.handlers[MEASURED] = self._on_measured
         link.begin()
         try:
             link.post(START, 0, self._rules.hooks)
@@ -210,6 +216,9 @@ class Slot:
 
     def _down(self, exit: str) -> None:
         caller, self.caller, self.life = self.caller, None, None
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_result(None)
         if caller is not None:
             caller.lose(lambda name: WorkerCrashed(self.index, exit, name))
             caller.hub.close("the pool was closed" if self._stopping else f"worker {self.index} {exit}")
@@ -223,6 +232,47 @@ class Slot:
             raise WorkersFailed(
                 f"worker {self.index} {exit}; that is more than {limit.max} restarts in {limit.within:g} s"
             )
+
+    # --------------------------------------------------------------- its metrics --
+
+    async def measure(self, timeout: float) -> WorkerMetrics:
+        """What it has done, with the metrics of its loop if it tells them in time."""
+        metrics: Metrics | None = None
+        if self.life is not None:
+            self._questions += 1
+            number = self._questions
+            asked = self._asked[number] = self._loop.create_future()
+            try:
+                self.life.link.post(MEASURE, number)
+                self.life.link.flush()
+                await asyncio.wait([asked], timeout=timeout)
+            finally:
+                del self._asked[number]
+            metrics = asked.result() if asked.done() else None
+        return self.counts(metrics)
+
+    def counts(self, metrics: Metrics | None = None) -> WorkerMetrics:
+        """What it has done, as far as is known here."""
+        life, caller, tally = self.life, self.caller, self.tally
+        in_flight, channels = (
+            (0, (0, 0, 0, 0)) if caller is None else (len(caller.calls), caller.hub.counts())
+        )
+        return WorkerMetrics(
+            self.index,
+            None if life is None else life.pid,
+            in_flight,
+            tally.done,
+            tally.failed,
+            tally.cancelled,
+            self.restarted,
+            *channels,
+            loop=metrics,
+        )
+
+    def _on_measured(self, number: int, payload: Any) -> None:
+        asked = self._asked.get(number)
+        if asked is not None and not asked.done() and self.life is not None:
+            asked.set_result(self.life.link.load(payload))
 
     # --------------------------------------------------------------- its end --
 

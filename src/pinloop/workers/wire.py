@@ -22,9 +22,9 @@ HEADER = struct.Struct("=QQHBB")
 """Bytes that follow, number (of a call, a channel ...), how many out-of-band buffers, kind, flags."""
 
 # The kinds of messages. To a worker:
-START, DEFINE, CALL, CALL_WITH_ENDS, CANCEL, PING, STOP = range(1, 8)
+START, DEFINE, CALL, CALL_WITH_ENDS, CANCEL, PING, STOP, MEASURE = range(1, 9)
 # From a worker:
-READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, PONG, ENDED = range(11, 19)
+READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, PONG, ENDED, MEASURED = range(11, 20)
 # Both ways, of channels:
 ITEMS, CREDIT, SENDERS_GONE, RECEIVERS_GONE = range(21, 25)
 

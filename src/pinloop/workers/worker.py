@@ -14,7 +14,7 @@ from .channel import Hub
 from .context import this_worker
 from .errors import Unpicklable, can_be_raised, text_of
 from .link import Link
-from .wire import ENDED, FAILED, PING, PONG, READY, START, STOP, dumps, loads, protocol
+from .wire import ENDED, FAILED, MEASURE, MEASURED, PING, PONG, READY, START, STOP, dumps, loads, protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,12 @@ async def work(link: Link, worker: CurrentWorker, failure: BaseException | None 
     def on_ping(number: int, _: Any) -> None:
         link.post(PONG, number)
 
+    def on_measure(number: int, _: Any) -> None:
+        metrics = getattr(loop, "metrics", None)
+        link.post(MEASURED, number, None if metrics is None else metrics())
+
     link.on_lost = on_lost
-    link.handlers |= {START: on_start, STOP: on_stop, PING: on_ping}
+    link.handlers |= {START: on_start, STOP: on_stop, PING: on_ping, MEASURE: on_measure}
     link.begin()
     try:
         hooks = await started
