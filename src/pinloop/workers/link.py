@@ -23,7 +23,8 @@ HIGH_WATER = 1 << 20
 LOW_WATER = 1 << 18
 JOINED = 128 * 1024  # bytes up to which pieces are copied together rather than told to the kernel one by one
 MOST_PIECES = 512
-GATHER = 0.0002  # seconds: what comes sooner than this after a flush waits for the end of the turn
+GATHER = 0.0002  # seconds: what comes sooner than this after a flush waits for the end of the turn,
+LONG = 0.0005  # or until it has lasted for so long: the other side has nothing to do meanwhile
 READS = 16  # of a full buffer, before the loop's other callers have their turn
 
 
@@ -133,12 +134,11 @@ class SocketLink:
         for piece in pieces:
             self._out.append(piece)
             self._size += len(piece)
-        if not self._flushing:
-            now = monotonic()
-            if now - self._flushed > GATHER:
-                self._flushed = now
+        if not self._writing:
+            if monotonic() - self._flushed > (LONG if self._flushing else GATHER):
                 self.flush()
-            else:
+                self._flushed = monotonic()  # that may have taken a while: it wakes the other side
+            elif not self._flushing:
                 self._flushing = True
                 self._loop.call_soon(self._flush_soon)
         if self._size > HIGH_WATER and not self.congested:
@@ -155,8 +155,9 @@ class SocketLink:
     def _flush_soon(self) -> None:
         if not self._writing:
             self._flushing = False
-            self._flushed = monotonic()
-            self.flush()
+            if self._out:
+                self.flush()
+                self._flushed = monotonic()
 
     def flush(self) -> None:
         if self._lost or self._writing:
