@@ -74,6 +74,7 @@ from .streams import Stream, from_channel, stream
 if TYPE_CHECKING:
     from . import workers
     from .dumps import dump_on_signal, dump_tasks
+    from .serving import Service, serve
     from .watching import publish_metrics
     from .workers import (
         CurrentWorker,
@@ -123,6 +124,7 @@ __all__ = [
     "SemaphoreStatistics",
     "Sender",
     "Server",
+    "Service",
     "Stream",
     "StreamReader",
     "StreamReaderProtocol",
@@ -170,6 +172,7 @@ __all__ = [
     "scope",
     "select",
     "select_nowait",
+    "serve",
     "start_server",
     "start_unix_server",
     "stream",
@@ -217,6 +220,10 @@ def __getattr__(name: str) -> Any:
         from . import workers
 
         return getattr(workers, name)
+    if name in ("Service", "serve"):
+        from . import serving
+
+        return getattr(serving, name)
     if name in ("dump_on_signal", "dump_tasks"):
         from . import dumps
 

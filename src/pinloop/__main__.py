@@ -3,6 +3,7 @@
 python -m pinloop script.py [args]    as `python script.py [args]`, on pinloop
 python -m pinloop -m module [args]    as `python -m module [args]`, on pinloop
 python -m pinloop -c code [args]      as `python -c code [args]`, on pinloop
+python -m pinloop serve module:app    serve an app on every core (see serve --help)
 python -m pinloop bench [options]     the performance comparison (see bench --help)
 python -m pinloop top [PID]           the loops of running processes, live (see top --help)
 python -m pinloop tasks PID           what every task of a running process does
@@ -32,6 +33,10 @@ def main(argv: list[str]) -> int:
         from .bench import main as bench
 
         return bench(rest)
+    if command == "serve":
+        from .serving.command import main as serve
+
+        return serve(rest)
     if command in ("top", "tasks"):
         from . import top
 

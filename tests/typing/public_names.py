@@ -218,3 +218,19 @@ def watched(loop: pinloop.Loop) -> None:
     assert_type(pinloop.dump_tasks(), None)
     assert_type(pinloop.publish_metrics(), Path)
     pinloop.dump_on_signal()
+
+
+async def serving() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
+
+    service = pinloop.serve(handler, "127.0.0.1", 8000, workers=2, balance="acceptor", grace=5)
+    assert_type(service, pinloop.Service)
+    async with service as entered:
+        assert_type(entered, pinloop.Service)
+        assert_type(entered.addresses, tuple[tuple[str, int] | str, ...])
+        assert_type(entered.workers[0].pid, int | None)
+        assert_type(await entered.reload(), None)
+        assert_type(await entered.serve_forever(), None)
+        assert_type(await entered.drain(), None)
+    assert_type(pinloop.serve("module:app", ["::1", "127.0.0.1"], 0, unix="socket").run(), None)
+    pinloop.serve(handler, port="http")  # type: ignore[arg-type]

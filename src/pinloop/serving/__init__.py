@@ -1,0 +1,9 @@
+"""The same app on every core: `pinloop.serve`."""
+
+from __future__ import annotations
+
+from .binding import Address
+from .entry import serve
+from .service import Service, ServingWorker
+
+__all__ = ["Address", "Service", "ServingWorker", "serve"]
