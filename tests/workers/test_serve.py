@@ -257,6 +257,7 @@ def test_apps_that_cannot_be_served(
             ValueError,
             "a thread cannot be killed",
         ),
+        (apps.handler, {"port": 0, "backend": "dask"}, ValueError, "'process' or 'thread', not 'dask'"),
         (apps.either, {"port": 0}, TypeError, "cannot tell whether"),
         ("tests.workers.apps", {"port": 0}, ValueError, "\"module:attribute\", not 'tests.workers.apps'"),
         ("tests/workers/apps.py:app", {"port": 0}, ValueError, "module:attribute"),

@@ -8,6 +8,7 @@ long ones. Here it is the parent's loop that accepts; the sockets go to the work
 from __future__ import annotations
 
 import asyncio
+import collections
 import errno
 import socket
 from collections.abc import Callable
@@ -32,9 +33,10 @@ class Target:
         self.sock = sock
         self.full = False
         """Whether it has not taken what it was sent before."""
+        self.untaken: collections.deque[socket.socket] = collections.deque()
+        """What it was sent and has not told of: should it end, another one gets these."""
         self._loop = loop
         self._room = room
-        self._sent = 0
         self._taken = 0
         self._open = 0
         self._rest = b""
@@ -43,10 +45,13 @@ class Target:
     @property
     def load(self) -> int:
         """How many connections it has, those on their way included."""
-        return self._open + self._sent - self._taken
+        return self._open + len(self.untaken)
 
     def hand(self, connection: socket.socket) -> bool:
-        """Send it one; false if it does not take it. Raises OSError where it has ended."""
+        """Send it one, which is the target's from then on; false if it does not take it.
+
+        Raises OSError where it has ended.
+        """
         try:
             socket.send_fds(self.sock, [b"\0"], [connection.fileno()])
         except OSError as error:
@@ -58,7 +63,7 @@ class Target:
             else:
                 self._loop.call_later(PAUSE, self._writable)
             return False
-        self._sent += 1
+        self.untaken.append(connection)
         return True
 
     def _writable(self) -> None:
@@ -67,29 +72,41 @@ class Target:
             self.full = False
             self._room()
 
-    def _read(self) -> None:
+    def settle(self) -> None:
+        """Read all that it told before it ended."""
+        while self._read():
+            pass
+
+    def _read(self) -> bool:
+        """Read what it has told; whether there may be more."""
         try:
             data = self.sock.recv(4096)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self._loop.remove_reader(self.sock)
-            return
+            return False
         data = self._rest + data
         size = REPORT.size
         whole = len(data) // size * size
         if whole:
             taken, self._open = REPORT.unpack_from(data, whole - size)
-            self._taken += (taken - self._taken) & 0xFFFFFFFF
+            for _ in range((taken - self._taken) & 0xFFFFFFFF):
+                self.untaken.popleft().close()
+            self._taken = taken
         self._rest = data[whole:]
+        return True
 
     def close(self) -> None:
         """Send no more. The worker gets what it was sent."""
         self._loop.remove_reader(self.sock)
         self._loop.remove_writer(self.sock)
         self.sock.close()
+        for connection in self.untaken:
+            connection.close()
+        self.untaken.clear()
 
 
 class Acceptor:
@@ -114,10 +131,15 @@ class Acceptor:
         self._resume()
         return target
 
-    def remove(self, target: Target) -> None:
-        """A worker takes none any more."""
+    def remove(self, target: Target, ended: bool = False) -> None:
+        """A worker takes none any more. If it has ended, what it had not taken is for the others."""
         if target in self._targets:
             self._targets.remove(target)
+            if ended:
+                target.settle()
+                self._held += target.untaken
+                target.untaken.clear()
+                self._loop.call_soon(self._resume)
             target.close()
             if not self._targets:
                 self._pause()
@@ -128,7 +150,7 @@ class Acceptor:
         while self._held and self._targets:
             if not self._hand(self._held[0]):
                 return
-            self._held.pop(0).close()
+            self._held.pop(0)
         if self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
         if not self._accepting and not self._closed and self._targets and self._retry is None:
@@ -156,9 +178,7 @@ class Acceptor:
                 self._back_off(error)
                 return
             self._exhausted = False
-            if self._hand(connection):
-                connection.close()
-            else:
+            if not self._hand(connection):
                 self._held.append(connection)
                 self._pause()
 
@@ -174,7 +194,7 @@ class Acceptor:
                 if target.hand(connection):
                     return True
             except OSError:  # it has ended, which its supervisor is about to learn
-                self.remove(target)
+                self.remove(target, ended=True)
         return False
 
     def _back_off(self, error: OSError) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..workers.placement import place
-from ..workers.pool import _backend
-from ..workers.supervise import Restart, Rules
+from ..workers.supervise import Backend, Restart, Rules
 from ..workers.worker import Hooks
 from .apps import ASGI, KINDS, kind_of, travelling
 from .binding import ACCEPTOR, BALANCES, REUSEPORT, SHARED, open_listeners, reuseport_option
@@ -92,7 +92,7 @@ def serve(
         if most is not None and not most > 0:
             raise ValueError(f"{name} must be more than 0, not {most!r}")
     places = place(workers, placement)
-    made = _backend(backend, spin_us)
+    made = _backend(backend, spin_us, grace + MARGIN)
     processes = made.name == "process"
     if not processes and (heartbeat is not None or memory_limit is not None):
         raise ValueError("heartbeat and memory_limit are for processes: a thread cannot be killed")
@@ -117,6 +117,21 @@ def serve(
         restart or Restart(),
         balance,
     )
+
+
+def _backend(name: str | None, spin_us: float, grace: float) -> Backend:
+    if name is None:
+        gil = getattr(sys, "_is_gil_enabled", None)
+        name = "process" if gil is None or gil() else "thread"
+    if name == "process":
+        from ..workers.process import ProcessBackend
+
+        return ProcessBackend(spin_us, grace)
+    if name == "thread":
+        from ..workers.thread import ThreadBackend
+
+        return ThreadBackend(spin_us)
+    raise ValueError(f"a service is of workers that are 'process' or 'thread', not {name!r}")
 
 
 def _kind_here(app: Any, factory: bool) -> str | None:

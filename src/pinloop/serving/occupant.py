@@ -117,14 +117,14 @@ class Occupant:
             self._target = acceptor.add(ours)
 
     def _exited(self, exited: asyncio.Future[Any]) -> None:
-        self._untarget()
+        self._untarget(ended=True)
         if not self.leaving:
             logger.warning("worker %d %s", self._seat.index, exited.result())
 
-    def _untarget(self) -> None:
+    def _untarget(self, ended: bool = False) -> None:
         target, self._target = self._target, None
         if target is not None and self._acceptor is not None:
-            self._acceptor.remove(target)
+            self._acceptor.remove(target, ended)
 
     async def stop_accepting(self) -> None:
         """Have it accept what has waited until now, then no more; return once it has, or will not soon."""
