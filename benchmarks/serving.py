@@ -150,8 +150,9 @@ def own_load(port: int, seconds: float, keep: int = CONNECTIONS, fresh: int = 0)
         return own_result(process)
 
 
-def own_process(port: int, seconds: float, keep: int, fresh: int) -> subprocess.Popen[str]:
+def own_process(port: int, seconds: float, keep: int, fresh: int, servers: int = 0) -> subprocess.Popen[str]:
     words = [str(port), "--seconds", str(seconds), "--keep", str(keep), "--fresh", str(fresh)]
+    words += ["--servers", str(servers)]
     command = [sys.executable, str(FOLDER / "serving_load.py"), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -230,10 +231,10 @@ def measure(found: Found, contender: Contender, seconds: float, load: str) -> No
 
 
 def restart(kind: str, workers: int, seconds: float) -> dict[str, Any]:
-    """A SIGHUP under load, once a quarter of the time is over."""
+    """A SIGHUP under load, once a quarter of the time is over. It goes on until all workers were replaced."""
     with (
         serving(kind, workers) as server,
-        own_process(server.port, seconds, CONNECTIONS - FRESH, FRESH) as process,
+        own_process(server.port, seconds, CONNECTIONS - FRESH, FRESH, 2 * workers) as process,
     ):
         time.sleep(seconds / 4)
         server.process.send_signal(signal.SIGHUP)

@@ -23,6 +23,8 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"connection: *close", re.IGNORECASE)
 PATIENCE = 10.0
 """Seconds that the last answers have."""
+LONGEST = 60.0
+"""Seconds that it goes on, for processes that have not answered yet."""
 
 
 class Connection:
@@ -116,10 +118,13 @@ class Load:
         else:
             self.failed[head.partition(b"\r\n")[0].decode()] += 1
 
-    def run(self, seconds: float, keep: int, fresh: int) -> None:
+    def run(self, seconds: float, keep: int, fresh: int, servers: int = 0) -> None:
         connections = [Connection(self, number >= keep) for number in range(keep + fresh)]
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
+            self._turn()
+        limit = end + LONGEST
+        while len(self.servers) < servers and (end := time.perf_counter()) < limit:
             self._turn()
         self.over = True
         while self.selector.get_map() and time.perf_counter() < end + PATIENCE:
@@ -150,9 +155,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--keep", type=int, default=32, help="connections used again and again (32)")
     parser.add_argument("--fresh", type=int, default=0, help="connections for one request each (0)")
+    parser.add_argument(
+        "--servers", type=int, default=0, help="go on until so many processes have answered, or a minute more"
+    )
     options = parser.parse_args()
     load = Load(options.port)
-    load.run(options.seconds, options.keep, options.fresh)
+    load.run(options.seconds, options.keep, options.fresh, options.servers)
     print(json.dumps(load.result()))
 
 

@@ -102,6 +102,16 @@ def test_an_answer_that_never_comes_has_failed(load: ModuleType, monkeypatch: py
     assert not found.selector.get_map()
 
 
+def test_it_goes_on_until_so_many_processes_have_answered(load: ModuleType) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    found = load.Load(listener.getsockname()[1])
+    pids = [7, 7, 7, 8, 8, 9]
+    thread = answer_with(listener, *(ANSWER[:-1] + b"%d" % pid for pid in pids))
+    found.run(0, keep=0, fresh=1, servers=3)
+    thread.join()
+    assert found.result()["servers"] == {"7": 3, "8": 2, "9": 1}
+
+
 def test_what_wrk_says(serving: ModuleType) -> None:
     assert serving.parsed(WRK) == {"requests": 33948, "failed": {}, "p50": 890e-6, "p99": 2.84e-3}
     broken = WRK + "  Socket errors: connect 0, read 17, write 0, timeout 2\n  Non-2xx or 3xx responses: 4\n"
