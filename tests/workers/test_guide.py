@@ -1,4 +1,4 @@
-"""The examples of docs/workers.md and docs/deployment.md do what the pages say, each as a program."""
+"""The examples of docs/workers.md, docs/serve.md and docs/deployment.md do what the pages say, each as a program."""
 
 import doctest
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = {"workers.md": 7, "deployment.md": 1}
+EXAMPLES = {"workers.md": 7, "serve.md": 1, "deployment.md": 1}
 """How many programs each page has that print something."""
 
 PAGES = {name: (DOCS / name).read_text() for name in EXAMPLES}

@@ -86,9 +86,11 @@ def test_every_worker_serves(run: Run, tmp_path: Path, balance: str, where: str)
 @pytest.mark.parametrize("app", ["tests.workers.apps:make_application", apps.make_application])
 def test_a_factory_makes_one_for_each_worker(run: Run, app: Any) -> None:
     async def main() -> None:
-        async with serving(app, factory=True, workers=1, uvicorn=QUIET) as service:
-            async with Client(service.addresses[0]) as client:
-                assert (await client.get())[1].endswith(" http started")
+        async with (
+            serving(app, factory=True, workers=1, uvicorn=QUIET) as service,
+            Client(service.addresses[0]) as client,
+        ):
+            assert (await client.get())[1].endswith(" http started")
 
     run(main())
 
@@ -147,16 +149,16 @@ def test_a_drain_lets_requests_end_and_idle_connections_have_one_more(run: Run, 
 
 def test_what_does_not_end_in_time_is_cut(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
-        async with serving(apps.application, workers=1, grace=0.2, uvicorn=QUIET) as service:
-            async with Client(service.addresses[0]) as busy:
-                busy.writer.write(
-                    b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
-                )
-                await busy.head()
-                await service.drain()
-                with pytest.raises((ValueError, asyncio.IncompleteReadError, ConnectionError)):
-                    while True:
-                        await busy.body()
+        async with (
+            serving(apps.application, workers=1, grace=0.2, uvicorn=QUIET) as service,
+            Client(service.addresses[0]) as busy,
+        ):
+            busy.writer.write(b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            await busy.head()
+            await service.drain()
+            with pytest.raises((ValueError, asyncio.IncompleteReadError, ConnectionError)):
+                while True:
+                    await busy.body()
 
     run(main())
     assert "1 connections were cut" in capfd.readouterr().err
