@@ -171,6 +171,13 @@ async def block(path: str) -> None:
     threading.Event().wait()
 
 
+def wait_for_file(path: str, other: str) -> None:
+    """Block the loop until there is another file."""
+    report(path, "running")
+    while not os.path.exists(other):
+        time.sleep(0.001)
+
+
 async def run_until_killed(path: str) -> None:
     report(path, "running")
     await asyncio.Event().wait()

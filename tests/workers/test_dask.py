@@ -125,6 +125,40 @@ def test_an_exit_ends_the_loop_only(run: Run) -> None:
     run(main())
 
 
+def test_a_cluster_that_has_tls(run: Run) -> None:
+    import distributed
+
+    async def main() -> None:
+        async with (
+            distributed.LocalCluster(
+                n_workers=1, security=True, dashboard_address="127.0.0.1:0", asynchronous=True
+            ) as cluster,
+            pool_of(1, backend="dask", address=cluster) as pool,
+        ):
+            assert await pool.run(jobs.add, 1, 2) == 3
+            with pytest.raises(WorkerCrashed, match=r"\(tls://"):
+                await pool.run(jobs.exit_softly, 3)
+
+    run(main())
+
+
+def test_cancelled_while_its_cluster_starts(run: Run, no_process_left: None) -> None:
+    async def main() -> None:
+        for delay in (0, 0.05, 0.5, 1):
+
+            async def use() -> None:
+                async with pool_of(2, backend="dask", setup=jobs.setup_hangs):
+                    raise AssertionError("it cannot be up")
+
+            user = asyncio.create_task(use())
+            await asyncio.sleep(delay)
+            user.cancel()
+            await asyncio.wait([user])
+            assert user.cancelled()
+
+    run(main())
+
+
 def test_what_cannot_be() -> None:
     for option in ({"heartbeat": 1}, {"memory_limit": 1 << 30}):
         with pytest.raises(ValueError, match="Dask looks after its workers itself"):

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+from collections.abc import Coroutine
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from .comm import CommLink, Pump
 from .errors import WorkerError
@@ -23,8 +25,11 @@ try:
 except ImportError as error:
     raise ImportError("backend='dask' needs Dask's distributed: pip install 'pinloop[dask]'") from error
 
+T = TypeVar("T")
+
 LOOK = 0.05  # seconds between two looks at which Dask workers there are
 SHUN = 1.0  # seconds for which one that could not be reached is not tried again
+PATIENCE = 10.0  # seconds that something of Dask's has to end after it is not wanted any more
 
 
 class DaskLife:
@@ -91,7 +96,7 @@ class DaskBackend:
     async def open(self, places: list[CPUs | None]) -> list[CPUs | None]:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._connect(len(places))
+                await unbroken(self._connect(len(places)))
                 count = len(places) or 1
                 await self._client.wait_for_workers(count)
                 found = await self._running()
@@ -159,7 +164,7 @@ class DaskBackend:
                         found = await self._running()
                     address = self._choose(index, found)
                     if address is not None:
-                        life = await self._link_to(address, index, cpus)
+                        life = await unbroken(self._link_to(address, index, cpus))
                     if life is None:
                         await asyncio.sleep(LOOK)
         except TimeoutError:
@@ -167,6 +172,10 @@ class DaskBackend:
                 f"no Dask worker was free for worker {index} within {self._timeout:g} s:"
                 f" the cluster has {len(found)}"
             ) from None
+        except asyncio.CancelledError:
+            if index in self._lives:
+                self._lives[index].kill()
+            raise
         return life
 
     def _choose(self, index: int, found: dict[str, Any]) -> str | None:
@@ -216,3 +225,27 @@ class DaskBackend:
         self._links.add(life.task)
         life.task.add_done_callback(self._links.discard)
         return life
+
+
+async def unbroken(coro: Coroutine[Any, Any, T]) -> T:
+    """Await something of Dask's, which leaves sockets or processes behind when it is cancelled half way.
+
+    Cancelled, this lets it end first, as long as that does not take too long.
+    """
+    task = asyncio.get_running_loop().create_task(coro)
+    until = math.inf
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task], timeout=None if until == math.inf else max(0, until - monotonic()))
+        except asyncio.CancelledError as request:
+            cancelled = request
+            until = min(until, monotonic() + PATIENCE)
+        if monotonic() >= until:
+            task.cancel()
+            until = math.inf
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # seen
+    raise cancelled
