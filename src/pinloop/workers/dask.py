@@ -22,13 +22,16 @@ from .placement import CPUs
 try:
     import distributed
     from distributed.comm import connect
+    from distributed.core import clean_exception, send_recv
+    from distributed.protocol.pickle import dumps
 except ImportError as error:
     raise ImportError("backend='dask' needs Dask's distributed: pip install 'pinloop[dask]'") from error
 
 T = TypeVar("T")
 
 LOOK = 0.05  # seconds between two looks at which Dask workers there are
-SHUN = 1.0  # seconds for which one that could not be reached is not tried again
+SHUN = 5.0  # seconds for which one that was lost or could not be reached is not tried again
+CONNECT = 5.0  # seconds to connect to one
 PATIENCE = 10.0  # seconds that something of Dask's has to end after it is not wanted any more
 
 
@@ -42,6 +45,8 @@ class DaskLife:
         self.exited: asyncio.Future[str] = loop.create_future()
         """How it ended, in words, once it has."""
         self.pid = pid
+        self.lost = False
+        """Whether the connection ended before the worker did."""
         self._address = address
         self.task = loop.create_task(self._pump.run(self.link), name=f"pinloop link to {address}")
         self.task.add_done_callback(self._on_done)
@@ -51,6 +56,7 @@ class DaskLife:
             how = f"was lost: {'cancelled' if task.cancelled() else task.exception()}"
         else:
             how = task.result() or "was lost"
+            self.lost = task.result() is None
         if how != "exited with code 0":
             how = f"({self._address}, pid {self.pid}) {how}"
         self._exit(how)
@@ -86,9 +92,8 @@ class DaskBackend:
         self._client: Any = None
         self._lives: dict[int, DaskLife] = {}
         self._links: set[asyncio.Task[Any]] = set()
-        self._used: dict[
-            int, tuple[str, Any]
-        ] = {}  # address and name of the Dask worker that each has or had
+        self._taken: dict[int, str] = {}  # the address of the Dask worker that each has
+        self._names: dict[int, Any] = {}  # and the name of the one that each has or had
         self._shunned: dict[str, float] = {}
 
     # ------------------------------------------------------------- the cluster --
@@ -181,34 +186,33 @@ class DaskBackend:
     def _choose(self, index: int, found: dict[str, Any]) -> str | None:
         """A Dask worker that the pool does not use: the one that this was before, if it is there again."""
         now = monotonic()
-        taken = {
-            self._used[other][0]
-            for other in self._used
-            if other != index and ((life := self._lives.get(other)) is None or not life.exited.done())
-        }
+        taken = self._taken.values()
         free = [
-            (name != self._used.get(index, (None, None))[1], str(name), address)
+            (name != self._names.get(index), str(name), address)
             for address, name in found.items()
             if address not in taken and self._shunned.get(address, 0) <= now
         ]
         if not free:
             return None
         address = min(free)[2]
-        self._used[index] = address, found[address]
+        self._taken[index] = address
+        self._names[index] = found[address]
         return address
 
     async def _link_to(self, address: str, index: int, cpus: CPUs | None) -> DaskLife | None:
-        from .dask_worker import OPERATION, install, kind
+        """Connect to a Dask worker, and make the connection a link; None if it has just ended."""
+        from .dask_worker import OPERATION, kind
 
         try:
-            theirs, pid = (await self._client.run(install, workers=[address]))[address]
-            if theirs != kind():
-                raise WorkerError(
-                    f"the Dask worker at {address} has {theirs} for pinloop, Python and byte order,"
-                    f" and the pool {kind()}"
-                )
-            comm = await connect(address, timeout=self._timeout, **self._client.connection_args)
+            timeout = min(CONNECT, self._timeout)
+            comm = await connect(address, timeout=timeout, **self._client.connection_args)
             try:
+                theirs, pid = await _installed(comm)
+                if theirs != kind():
+                    raise WorkerError(
+                        f"the Dask worker at {address} has {theirs} for pinloop, Python and byte order,"
+                        f" and the pool {kind()}"
+                    )
                 await comm.write(
                     {"op": OPERATION, "reply": False, "index": index, "cpus": cpus, "spin_us": self._spin_us}
                 )
@@ -218,13 +222,30 @@ class DaskBackend:
                 raise
         except ImportError as error:
             raise WorkerError(f"the Dask worker at {address} cannot import pinloop: {error}") from error
-        except OSError:  # it has just ended; the scheduler will know soon
-            self._shunned[address] = monotonic() + SHUN
+        except OSError:  # the scheduler will know soon
+            self._leave(index, address)
             return None
         self._lives[index] = life
         self._links.add(life.task)
         life.task.add_done_callback(self._links.discard)
+        life.exited.add_done_callback(lambda _: self._leave(index, address if life.lost else None))
         return life
+
+    def _leave(self, index: int, unreachable: str | None) -> None:
+        self._taken.pop(index, None)
+        if unreachable is not None:
+            self._shunned[unreachable] = monotonic() + SHUN
+
+
+async def _installed(comm: Any) -> Any:
+    """Have a Dask worker run `install`, as `Client.run` does, but over this connection; what it returned."""
+    from .dask_worker import install
+
+    response = await send_recv(comm, op="run", function=dumps(install))
+    if response["status"] != "OK":
+        _, error, _ = clean_exception(**response)
+        raise error
+    return response["result"]
 
 
 async def unbroken(coro: Coroutine[Any, Any, T]) -> T:
