@@ -306,7 +306,7 @@ async def _dask(workers: int) -> AsyncIterator[Kind]:
         threads_per_worker=1,
         processes=True,
         asynchronous=True,
-        dashboard_address=None,
+        dashboard_address=":0",
     )
     async with cluster, Client(cluster, asynchronous=True) as client:
         yield Dask(client)
