@@ -49,6 +49,14 @@ async def compute_later(n: int) -> int:
     return compute(n)
 
 
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+async def nap_later(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
 async def count(rx: pinloop.Receiver[Any], ready: pinloop.Sender[None]) -> int:
     seen = 0
     async with rx, ready:
@@ -103,6 +111,11 @@ class Kind:
     one: Function = staticmethod(plus_one)
     each: Function = staticmethod(plus_one_each)
     computes: Function = staticmethod(compute)
+    naps: Function = staticmethod(nap)
+
+    async def warm(self, workers: int) -> None:
+        """Have all workers started: some start when they are needed, or go on starting for a while."""
+        await self.many(self.naps, [0.2] * workers * 2)
 
     async def call(self, fn: Function, *args: Any) -> Any:
         raise NotImplementedError
@@ -134,6 +147,7 @@ class Pinloop(Kind):
     one = staticmethod(plus_one_later)
     each = staticmethod(plus_one_each_later)
     computes = staticmethod(compute_later)
+    naps = staticmethod(nap_later)
 
     def __init__(self, pool: pinloop.Workers) -> None:
         self.pool = pool
@@ -200,6 +214,7 @@ class Aiomultiprocess(Kind):
     one = staticmethod(plus_one_later)
     each = staticmethod(plus_one_each_later)
     computes = staticmethod(compute_later)
+    naps = staticmethod(nap_later)
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
@@ -222,7 +237,14 @@ class Dask(Kind):
         assert len(await self.client.gather(self.client.map(fn, args, pure=False))) == len(args)
 
 
-class Queue(Kind):
+class Sender(Kind):
+    """For items alone."""
+
+    async def warm(self, workers: int) -> None:
+        pass
+
+
+class Queue(Sender):
     async def items(self, items: list[Any]) -> float:
         spawn = multiprocessing.get_context("spawn")
         queue, done = spawn.Queue(CAPACITY), spawn.Queue()
@@ -239,7 +261,7 @@ class Queue(Kind):
         return taken
 
 
-class Pipe(Kind):
+class Pipe(Sender):
     async def items(self, items: list[Any]) -> float:
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()

@@ -137,6 +137,7 @@ class Run:
         if pooled:
             try:
                 async with OPEN[kind](2) as two:
+                    await two.warm(2)
                     for cell in pooled:
                         await self._measure(number, cell, kind, two)
             except Exception as error:
@@ -145,6 +146,8 @@ class Run:
         if paired:
             try:
                 async with OPEN[kind](1) as one, OPEN[kind](2) as two:
+                    await one.warm(1)
+                    await two.warm(2)
                     for cell in paired:
                         await self._compare(number, cell, kind, one, two)
             except Exception as error:

@@ -1,4 +1,4 @@
-"""The examples of docs/workers.md, docs/serve.md and docs/deployment.md do what the pages say, each as a program."""
+"""The examples of the guides to workers, serving and deployment do what the pages say, each as a program."""
 
 import doctest
 import re
