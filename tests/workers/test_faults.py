@@ -160,6 +160,27 @@ def test_one_that_dies_while_it_is_restarted_is_restarted_again(run: Run, told: 
         run(main(3))
 
 
+def test_one_that_always_dies_in_its_restart_is_given_up(run: Run, told: Told) -> None:
+    """However long it takes to: here the limit in time is as good as none."""
+    path, _ = told
+
+    async def main() -> None:
+        setup = partial(fault_jobs.killed_at_first, path, 1000)
+        async with pool_of(1, setup=setup, restart=Restart(max=2, within=1e-9)) as pool:
+            with pytest.raises(WorkerCrashed):
+                await pool.run(jobs.kill_yourself)
+            with pytest.raises(WorkersFailed):
+                await pool.run(jobs.add, 1, 2)
+            await asyncio.sleep(100)
+
+    with pytest.raises(
+        WorkersFailed, match=r"worker 0 could not be restarted: .* SIGKILL before it was ready"
+    ):
+        run(main())
+    with open(path) as file:
+        assert len(file.readlines()) == 1 + 3
+
+
 # ----------------------------------------------------------------------------------------- channels --
 
 

@@ -132,6 +132,7 @@ class Slot:
 
     async def _keep(self) -> None:
         """Keep a worker alive. Raises what the first start raised, or WorkersFailed after that."""
+        failed = 0  # starts, one after the other
         while True:
             life = await self._backend.start(self.index, self.cpus)
             try:
@@ -139,14 +140,17 @@ class Slot:
             except BaseException as error:
                 life.kill()
                 await _until_done(life.exited)
-                if self.restarted and isinstance(error, WorkerCrashed):
+                failed += 1
+                if isinstance(error, WorkerCrashed) and self.restarted and failed <= self._restarts.limit.max:
                     # It was killed or crashed, as it might have a moment later: that is counted, not final.
+                    # But where it takes long to crash, and always does, the limit in time would never be met.
                     self._check_limit(error.exit)
                     self.restarted += 1
                     continue
                 if self.restarted and isinstance(error, Exception):
                     raise WorkersFailed(f"worker {self.index} could not be restarted: {error}") from error
                 raise
+            failed = 0
             self.life = life
             hub = Hub(self._loop, life.link)
             self.caller = Caller(self._loop, life.link, self.index, hub, self.tally)
