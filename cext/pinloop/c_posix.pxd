@@ -120,5 +120,5 @@ cdef extern from "compat.h" nogil:
     bint pl_unlikely(bint condition)
     int pl_bit_length(uint64_t value)
 
-    void pl_end_after_hangup(int fd, double grace)
+    void pl_end_after_hangup(int fd, int parent, double grace)
     void pl_go_on_without_parent()

@@ -457,10 +457,10 @@ static inline int pl_stop_iteration(PyObject *value) {
 }
 
 /* For a process that is to end with its parent, even one whose Python code holds the GIL for ever. */
-static void pl_end_after_hangup(int fd, double grace) {
-    struct pollfd watched = {.fd = fd};         /* for a hang-up alone */
+static void pl_end_after_hangup(int fd, int parent, double grace) {
+    struct pollfd watched[] = {{.fd = fd}, {.fd = parent, .events = POLLIN}};   /* the first for a hang-up alone */
     struct timespec left = {.tv_sec = (time_t)grace, .tv_nsec = (long)((grace - (time_t)grace) * 1e9)};
-    while (poll(&watched, 1, -1) <= 0) {}
+    while (poll(watched, 2, -1) <= 0) {}
     while (nanosleep(&left, &left) < 0) {}
     _exit(1);
 }

@@ -695,11 +695,12 @@ def watch_child(
 
 # ------------------------------------------------------------------ sendfile --
 
-def end_with_parent(fd: int, grace: float) -> None:
-    """Wait until the other end of a socket is closed, then `grace` seconds more, and end the process: code 1.
+def end_with_parent(fd: int, parent: int, grace: float) -> None:
+    """Wait until the parent ends, then `grace` seconds more, and end the process with code 1: for a thread.
 
-    For a thread of a process whose parent has that end.  It needs no GIL for that, which other code may never
-    release; and where the process is stopped as its parent ends, it goes on (on Linux).
+    `fd` is a socket whose other end the parent has, and `parent` its pidfd, or -1.  The GIL, which other code
+    may never release, is not needed; and where the process is stopped as its parent ends, it goes on (on
+    Linux).
     """
 
 @final

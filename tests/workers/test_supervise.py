@@ -114,15 +114,22 @@ def test_a_worker_that_swells_is_killed(run: Run) -> None:
 
 
 PARENT = """
-import asyncio, os, sys
+import asyncio, os, sys, time
 import pinloop
 sys.path.insert(0, {root!r})
 from tests.workers import fault_jobs, jobs
+
+def forked():
+    child = os.fork()
+    if child == 0:
+        time.sleep(1000)
+    return child
 
 async def main():
     async with pinloop.Workers(2, "process", None, grace={grace}) as pool:
         calls = [pool[0].submit(jobs.pause, 1000), pool[1].submit({job}, *{args!r})]
         print(*[worker.pid for worker in pool], flush=True)
+        {then}
         await asyncio.wait(calls)
 
 if __name__ == "__main__":
@@ -143,11 +150,11 @@ def gone(pid: int) -> bool:
 
 
 def spawn_parent(
-    tmp_path: Path, job: str, *args: Any, grace: float = 20
+    tmp_path: Path, job: str, *args: Any, grace: float = 20, then: str = "pass"
 ) -> tuple[subprocess.Popen[str], list[int]]:
     script = tmp_path / "parent.py"
     root = str(Path(__file__).parents[2])
-    script.write_text(PARENT.format(root=root, job=job, args=args, grace=grace))
+    script.write_text(PARENT.format(root=root, job=job, args=args, grace=grace, then=then))
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     return parent, [int(pid) for pid in parent.stdout.readline().split()]
@@ -188,6 +195,24 @@ def test_one_that_is_stopped_ends_with_its_parent_too(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
         wait_until(lambda: all(gone(pid) for pid in pids))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="a process is told of its parent's end by its pidfd"
+)
+def test_a_child_that_the_parent_forked_does_not_keep_them(tmp_path: Path) -> None:
+    """It has the parent's ends of their links, and lives on."""
+    parent, pids = spawn_parent(tmp_path, "jobs.pause", 1000, grace=0.2, then="print(forked(), flush=True)")
+    with parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            parent.kill()
+            parent.wait()
+            wait_until(lambda: all(gone(pid) for pid in pids))
+            assert not gone(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_signal_to_the_whole_group_is_the_parents_affair(tmp_path: Path) -> None:

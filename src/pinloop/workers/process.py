@@ -184,7 +184,7 @@ class Boot:
 
         threading.Thread(
             target=end_with_parent,
-            args=(os.dup(self.frames), self.grace),
+            args=(os.dup(self.frames), _parent_fd(), self.grace),
             name="pinloop-parent",
             daemon=True,
         ).start()
@@ -211,6 +211,17 @@ class Boot:
             await work(link, CurrentWorker(self.index, self.cpus, "process"), problem)
         finally:
             link.close()
+
+
+def _parent_fd() -> int:
+    """A pidfd of the parent, -1 where there is none to be had.
+
+    The socket alone would do, but for processes that the parent forks: these have its other end as well.
+    """
+    try:
+        return os.pidfd_open(os.getppid())
+    except (AttributeError, OSError):
+        return -1
 
 
 def _leave_it_to_the_pool(*_: Any) -> None:
