@@ -1,4 +1,4 @@
-"""The examples of the guides to workers, serving and deployment do what the pages say, each as a program."""
+"""The examples of the guides on workers, serving and deployment do what these say, each as a program."""
 
 import doctest
 import re
