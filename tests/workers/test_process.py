@@ -50,7 +50,8 @@ if __name__ == "__main__":
 def test_functions_of_the_main_module(tmp_path: Path, run: str) -> None:
     done = script(tmp_path, MAIN.format(run=run), "-O")
     assert done.stdout == "True 7 (1, [], '__mp_main__')\n", done.stderr
-    assert done.stderr == ""
+    slow = "Executing "  # what debug mode says of a step that took long: it imports
+    assert not [line for line in done.stderr.splitlines() if not line.startswith(slow)]
 
 
 def test_a_main_module_that_is_not_guarded(tmp_path: Path) -> None:
