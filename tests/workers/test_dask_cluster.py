@@ -1,8 +1,6 @@
 """Workers that are Dask's: a cluster of others', its scheduler and its workers in processes of their own."""
 
 import asyncio
-import contextlib
-import json
 import multiprocessing.resource_tracker
 import os
 import signal
@@ -20,53 +18,12 @@ import pinloop
 from pinloop.workers import Restart, Worker, WorkerCrashed, WorkerError, Workers, WorkersFailed
 from tests.conftest import Run
 from tests.workers import jobs
+from tests.workers.clusters import ROOT, cluster_of
 from tests.workers.conftest import needs_dask
 
 pytestmark = needs_dask
 
 Told = tuple[str, Callable[[str], Awaitable[None]]]
-ROOT = Path(__file__).parents[2]
-
-
-def dask(command: str, *options: str, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.dask_{command}", *options],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
-
-
-@contextlib.contextmanager
-def cluster_of(workers: int, folder: Path, *options: str) -> Iterator[str]:
-    """A scheduler and workers, as one starts them by hand; its address."""
-    file, log = folder / "scheduler.json", folder / "log"
-    started = [
-        dask("scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", "--dashboard-address=127.0.0.1:0",
-             f"--scheduler-file={file}", log=log)
-    ]  # fmt: skip
-    try:
-        deadline = time.monotonic() + 30
-        while not file.exists() or not file.read_text():
-            assert time.monotonic() < deadline and started[0].poll() is None, log.read_text()
-            time.sleep(0.01)
-        started += [
-            dask("worker", f"--scheduler-file={file}", "--host=127.0.0.1", "--nthreads=1", f"--name=w{i}",
-                 "--no-dashboard", f"--local-directory={folder}", *options, log=log)
-            for i in range(workers)
-        ]  # fmt: skip
-        yield json.loads(file.read_text())["address"]
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +120,7 @@ import asyncio, sys
 import pinloop
 from pinloop import Workers
 from tests.workers import jobs
+from tests.workers.clusters import ROOT, cluster_of
 
 async def main():
     async with Workers(1, "dask", address=sys.argv[1]) as pool:
@@ -249,6 +207,25 @@ def test_one_that_blocks_is_given_up(run: Run, address: str, told: Told) -> None
         async with on(address, 2) as pool:
             for worker in pool:
                 await no_thread_but_its_own(worker)
+
+    run(main())
+
+
+def test_one_that_is_stopped_is_given_up_for_another(run: Run, address: str) -> None:
+    """Its call is cancelled by nobody, and ends all the same."""
+
+    async def main() -> None:
+        async with on(address, 1, heartbeat=0.5) as pool:
+            pid = await pool.run(jobs.pid)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(
+                    WorkerCrashed, match=r"did not answer for 0\.5 s and was given up while .*pid"
+                ):
+                    await pool.run(jobs.pid)
+                assert await pool.run(jobs.pid) != pid
+            finally:
+                os.kill(pid, signal.SIGCONT)
 
     run(main())
 

@@ -1,4 +1,4 @@
-"""The examples of the guides on workers, serving and deployment do what these say, each as a program."""
+"""The examples of the guides to workers do what the pages say, each as a program."""
 
 import doctest
 import re
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers.conftest import needs_dask
+
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = {"workers.md": 7, "serve.md": 1, "deployment.md": 1}
+EXAMPLES = {"workers.md": 7, "serve.md": 1, "deployment.md": 1, "dask.md": 1}
 """How many programs each page has that print something."""
 
 PAGES = {name: (DOCS / name).read_text() for name in EXAMPLES}
@@ -31,7 +33,7 @@ def test_all_python_can_be_compiled(name: str) -> None:
 @pytest.mark.parametrize(
     ("program", "output"),
     [
-        pytest.param(*found, id=f"{name}-{number}")
+        pytest.param(*found, id=f"{name}-{number}", marks=[needs_dask] if name == "dask.md" else [])
         for name, text in PAGES.items()
         for number, found in enumerate(PROGRAM.findall(text))
     ],

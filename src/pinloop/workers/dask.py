@@ -67,9 +67,12 @@ class DaskLife:
             self.exited.set_result(how)
 
     def kill(self, why: str | None = None) -> None:
-        """Break with it. Its calls are cancelled there; the Dask worker goes on."""
+        """Break with it. Its calls are cancelled there, if it can still do that; the Dask worker goes on."""
         self._pump.abort()
-        self._exit(f"({self._address}, pid {self.pid}) {why or 'was given up'}")
+        if not self.exited.done():
+            self.lost = True
+            how = (why or "was given up").replace("was killed", "was given up")
+            self._exit(f"({self._address}, pid {self.pid}) {how}")
 
     def memory(self) -> int | None:
         return None
@@ -207,7 +210,8 @@ class DaskBackend:
             timeout = min(CONNECT, self._timeout)
             comm = await connect(address, timeout=timeout, **self._client.connection_args)
             try:
-                theirs, pid = await _installed(comm)
+                async with asyncio.timeout(timeout):
+                    theirs, pid = await _installed(comm)
                 if theirs != kind():
                     raise WorkerError(
                         f"the Dask worker at {address} has {theirs} for pinloop, Python and byte order,"

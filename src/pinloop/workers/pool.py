@@ -43,7 +43,10 @@ class Workers:
     exception or a cancellation, it cancels them. Then the workers end, and nothing is left of them.
 
     `n` is how many (None: one for each CPU that this process may use, within its cgroup's quota). `backend`
-    says what they are: "process", the default, or "thread", the default where Python has no GIL. `placement`
+    says what they are: "process", the default; "thread", the default where Python has no GIL; or "dask": a
+    loop in each worker of a Dask cluster, which needs the extra `dask`. `address` is that of its scheduler,
+    or a cluster object of Dask's, and then `n` may be None for all of its workers, which are found when the
+    pool is entered; with None a cluster on this machine is made, and ends with the pool. `placement`
     says where they run: "spread" (apart from each other), "pack" (close together), a list with a CPU number
     or a set of them for each worker, or None: anywhere. On macOS no thread can be kept on a CPU, and
     placement is ignored.
@@ -70,7 +73,9 @@ class Workers:
     process of the pool is killed itself; `start_timeout`, how many it has to start. `spin_us` is
     `new_event_loop`'s.
 
-    Raises ValueError for numbers out of range, for more workers than CPUs, and for a CPU that is not allowed.
+    Raises ValueError for numbers out of range, for more workers than CPUs, and for a CPU that is not allowed;
+    also for what a backend cannot do: see docs/dask.md. Entered, it raises WorkerError if there are no such
+    workers within `start_timeout`.
     """
 
     def __init__(
@@ -100,8 +105,7 @@ class Workers:
             self._places = place(n, placement)
         else:
             self._places = elsewhere(n, placement)
-        if heartbeat is not None or memory_limit is not None:
-            _check_killable(self._backend.name)
+        _check_watch(self._backend.name, heartbeat, memory_limit)
         self._rules = Rules(Hooks(setup, teardown), start_timeout, grace, heartbeat, memory_limit)
         self._restarts = Restarts(restart or Restart())
         self._state = NEW
@@ -503,14 +507,14 @@ def _backend(name: str | None, address: Any, spin_us: float, grace: float, start
     raise ValueError(f"backend must be 'process', 'thread' or 'dask', not {name!r}")
 
 
-def _check_killable(backend: str) -> None:
-    if backend == "thread":
+def _check_watch(backend: str, heartbeat: float | None, memory_limit: int | None) -> None:
+    if backend == "thread" and (heartbeat is not None or memory_limit is not None):
         raise ValueError(
             "heartbeat and memory_limit are for processes: a thread cannot be killed, and has no memory"
             " of its own"
         )
-    if backend == "dask":
+    if backend == "dask" and memory_limit is not None:
         raise ValueError(
-            "heartbeat and memory_limit are for processes of the pool's own: Dask looks after its workers"
-            " itself, by distributed.scheduler.worker-ttl and distributed.worker.memory of its configuration"
+            "memory_limit is for processes of the pool's own: Dask limits its workers itself, by"
+            " distributed.worker.memory of its configuration"
         )
