@@ -343,6 +343,48 @@ def test_out_of_descriptors_the_acceptor_waits(run: Run, loop_errors: list[Any])
     run(main())
 
 
+def test_more_than_a_worker_takes_waits_for_it(run: Run) -> None:
+    """More than the acceptor's socket to a worker that is stopped can hold."""
+
+    async def main() -> None:
+        async with serving(workers=1, balance="acceptor") as service:
+            (address,) = service.addresses
+            (pid,) = pids(service)
+            os.kill(pid, signal.SIGSTOP)
+            opened = [await connect(address) for _ in range(400)]
+            acceptor = service._acceptor
+            assert acceptor is not None
+            async with asyncio.timeout(20):
+                while not acceptor._held:
+                    await asyncio.sleep(0.001)
+            os.kill(pid, signal.SIGCONT)
+            for reader, writer in opened:
+                writer.write(b"hello\n")
+                assert await reader.read() == b"%d hello\n" % pid
+            await end(*(writer for _, writer in opened))
+
+    run(main())
+
+
+def test_what_a_killed_worker_had_not_taken_goes_to_another(run: Run) -> None:
+    async def main() -> None:
+        async with serving(balance="acceptor") as service:
+            (address,) = service.addresses
+            before = pids(service)
+            os.kill(before[0], signal.SIGSTOP)
+            opened = [await connect(address) for _ in range(11)]
+            async with asyncio.timeout(20):
+                while sum(target.load for target in service._acceptor._targets) < 11:  # type: ignore[union-attr]
+                    await asyncio.sleep(0.001)
+            os.kill(before[0], signal.SIGKILL)
+            for reader, writer in opened:
+                writer.write(b"hello\n")
+                assert (await reader.read()).endswith(b" hello\n")
+            await end(*(writer for _, writer in opened))
+
+    run(main())
+
+
 def test_serve_forever_ends_with_a_drain_by_others(run: Run) -> None:
     async def main() -> None:
         async with serving(workers=1) as service:

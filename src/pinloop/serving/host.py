@@ -29,6 +29,9 @@ LINGER = 1.0
 LAST = 1.0
 """Seconds that what was cut has to end."""
 
+LOOK = 0.05
+"""Seconds between two looks at what does not tell of its end: tasks of an ASGI app without a connection."""
+
 HANDED = 64  # sockets that come at once
 REPORT = struct.Struct("<II")
 """What a worker tells its acceptor: how many sockets it has taken, and how many connections are open."""
@@ -266,7 +269,11 @@ class Host:
             async with asyncio.timeout(max(patience, 0)):
                 while self.site.busy or self._adopting:
                     self._waiter = self._loop.create_future()
-                    await self._waiter
+                    again = self._loop.call_later(LOOK, self.changed)
+                    try:
+                        await self._waiter
+                    finally:
+                        again.cancel()
         except TimeoutError:
             pass
         return not (self.site.busy or self._adopting)

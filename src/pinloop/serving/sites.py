@@ -167,8 +167,7 @@ class AsgiSite:
         self._config.load()
         self._server = uvicorn.Server(self._config)
         self._state = self._server.server_state
-        self._state.connections = Watched(changed)
-        self._state.tasks = Watched(changed)
+        self._state.connections = Watched(changed)  # its tasks are not: there is one for each request
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
