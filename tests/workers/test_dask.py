@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -157,6 +158,13 @@ def test_cancelled_while_its_cluster_starts(run: Run, no_process_left: None) -> 
             assert user.cancelled()
 
     run(main())
+
+
+def test_where_dask_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pinloop.workers.dask", raising=False)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"pip install 'pinloop\[dask\]'"):
+        Workers(1, "dask")
 
 
 def test_what_cannot_be() -> None:
