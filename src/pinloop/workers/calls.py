@@ -73,12 +73,13 @@ class _Expired(Exception):
 
 
 class _Call:
-    __slots__ = ("aborted", "fn", "future")
+    __slots__ = ("aborted", "asked", "fn", "future")
 
     def __init__(self, fn: Callable[..., Any], future: asyncio.Future[Any]) -> None:
         self.fn = fn
         self.future = future
-        self.aborted = False
+        self.aborted = False  # by the pool, and not by who made it
+        self.asked = False  # to cancel itself
 
 
 class Caller:
@@ -192,10 +193,13 @@ class Caller:
 
     async def _cancel(self, number: int, call: _Call) -> None:
         """Cancel a call, and wait until it has ended; raises its error if it does not end by cancellation."""
-        call.aborted = False  # it is this cancellation that counts
+        told, call.aborted = call.aborted, False  # it is this cancellation that counts
         while number in self.calls:
             call.future = self._loop.create_future()
-            self._link.post(CANCEL, number)
+            if not told:  # a second time would cut short what the call does on its way out
+                call.asked = True
+                self._link.post(CANCEL, number)
+            told = False
             try:
                 await call.future
             except CancelledError:  # once more; or the answer that it was cancelled
@@ -271,8 +275,9 @@ class Caller:
     def abort(self) -> None:
         """The pool is left by an error: cancel all calls, whoever made them."""
         for number, call in self.calls.items():
-            call.aborted = True
-            self._link.post(CANCEL, number)
+            if not call.asked:
+                call.aborted = call.asked = True
+                self._link.post(CANCEL, number)
 
     def lose(self, error: Callable[[str], Exception]) -> None:
         """The worker has ended: so have its calls. `error` makes an exception from a function's name."""
