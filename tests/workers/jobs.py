@@ -367,6 +367,12 @@ async def answer(rx: pinloop.Receiver[Any], tx: pinloop.Sender[Any]) -> None:
             await tx.send(item + 1)
 
 
+async def send_back(rx: pinloop.Receiver[Any], tx: pinloop.Sender[Any]) -> None:
+    async with rx, tx:
+        async for item in rx:
+            await tx.send(item)
+
+
 async def hold(end: Any, path: str) -> None:
     report(path, "holding")
     try:

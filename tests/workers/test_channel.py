@@ -11,7 +11,8 @@ import pytest
 
 import pinloop
 from pinloop import BrokenChannel, ClosedChannel, EndOfChannel, WouldBlock
-from pinloop.workers import Unpicklable, WorkerCrashed, Workers
+from pinloop.workers import Unpicklable, WorkerCrashed, Workers, shared
+from pinloop.workers.shared import KEPT_EACH, KEPT_MOST, SHARE, anonymous_file
 from tests.conftest import Run
 from tests.workers import fault_jobs, jobs
 from tests.workers.conftest import Use, pool_of
@@ -244,6 +245,33 @@ def test_large_items(use: Use) -> None:
         await sending
 
     use(test)
+
+
+@pytest.mark.usefixtures("pickling")
+@pytest.mark.parametrize("size", [SHARE, 1 << 20, KEPT_MOST + 1])
+def test_large_items_both_ways_at_once(use: Use, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Neither side waits for the other for ever, and one that is ahead waits for memory to come back."""
+    made: list[int] = []
+
+    def counted(size: int) -> int:
+        made.append(size)
+        return anonymous_file(size)
+
+    monkeypatch.setattr(shared, "anonymous_file", counted)
+
+    async def test(pool: Workers) -> None:
+        tx, theirs = await pool.channel(0, math.inf)
+        their_tx, rx = await pool.channel(0, math.inf)
+        call = pool[0].submit(jobs.send_back, theirs, their_tx)
+        blocks = [bytes([i]) * size for i in range(3 * KEPT_EACH)]
+        for block in blocks:
+            await tx.send(block)
+        tx.close()
+        assert [block async for block in rx] == blocks
+        await call
+
+    use(test)
+    assert len(made) <= (KEPT_EACH if size <= KEPT_MOST else 3 * KEPT_EACH)
 
 
 # ---------------------------------------------------------------------------------------- shipping --

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pinloop.workers import wire
-from pinloop.workers.wire import HEADER, SHARE, Inflow, Side, encode
+from pinloop.workers import shared, wire
+from pinloop.workers.shared import SHARE, Side
+from pinloop.workers.wire import HEADER, Inflow, encode
 
 pytestmark = pytest.mark.usefixtures("no_fd_leak")
 
@@ -111,13 +112,77 @@ def test_large_buffers_do_not_go_through_the_socket(sides: tuple[Side, Side]) ->
         os.close(fd)
 
 
-def test_a_buffer_that_is_kept_outlives_its_message(sides: tuple[Side, Side]) -> None:
+@pytest.mark.parametrize("size", [100, SHARE, shared.KEPT_MOST + 1])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_a_buffer_that_is_kept_outlives_its_message(sides: tuple[Side, Side], size: int, kind: Any) -> None:
+    sides[1].give_back = sides[0].given_back
     kept: list[Any] = []
     inflow = Inflow(sides[1], lambda kind, number, payload: kept.extend(payload[1]))
     for letter in b"ab":
-        data = flat(encode(1, 1, [Block(bytes([letter]) * SHARE)], sides[0]))
+        data = flat(encode(1, 1, [Block(kind([letter]) * size)], sides[0]))
         feed(inflow, data, 10**9)
-    assert [bytes(one) for one in kept] == [b"a" * SHARE, b"b" * SHARE]
+    assert [bytes(one) for one in kept] == [b"a" * size, b"b" * size]
+
+
+class Sharing:
+    """The memory that was made to be shared, by its size."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[int] = []
+        make = shared.anonymous_file
+
+        def counted(size: int) -> int:
+            self.made.append(size)
+            return make(size)
+
+        monkeypatch.setattr(shared, "anonymous_file", counted)
+
+
+def test_a_segment_that_was_given_back_is_used_again(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is what was written, whatever the order in which segments come back."""
+    sharing = Sharing(monkeypatch)
+    chance = random.Random(7)
+    away: list[tuple[int, bool]] = []
+    sides[1].give_back = lambda number, there: away.append((number, there))
+    inflow, seen = reader(sides[1])
+    expected = []
+    for number in range(200):
+        obj = [chance.randbytes(chance.randrange(SHARE, 5 * SHARE)) for _ in range(chance.randrange(1, 3))]
+        feed(inflow, flat(encode(1, number, [Block(one) for one in obj], sides[0])), 10**9)
+        expected.append((1, number, obj))
+        while len(away) > chance.randrange(8):
+            sides[0].given_back(*away.pop(chance.randrange(len(away))))
+    assert seen == expected
+    assert len(sharing.made) <= 4 * shared.KEPT_EACH
+    assert all(size & (size - 1) == 0 for size in sharing.made)
+
+
+def test_when_all_segments_are_away_the_side_says_so_and_more_goes_on_its_own(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharing = Sharing(monkeypatch)
+    away: list[int] = []
+    sides[1].give_back = lambda number, there: away.append(number)
+    inflow, seen = reader(sides[1])
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            feed(inflow, flat(encode(1, 1, "x" * SHARE, sides[0])), 10**9)
+
+    send(shared.KEPT_EACH - 1)
+    assert not sides[0].exhausted
+    send(1)
+    assert sides[0].exhausted and len(away) == shared.KEPT_EACH
+    send(2)
+    assert len(away) == shared.KEPT_EACH and len(sharing.made) == shared.KEPT_EACH + 2
+    while away:
+        assert bool(sides[0].exhausted) == (len(away) > shared.KEPT_EACH // 2)
+        sides[0].given_back(away.pop(), True)
+    send(3)
+    assert len(sharing.made) == shared.KEPT_EACH + 2 and not sides[0].exhausted
+    assert len(seen) == shared.KEPT_EACH + 5
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="shm objects are what is used here anyway")
@@ -141,7 +206,7 @@ def test_without_shared_memory_it_goes_through_the_socket(
         def refuse(size: int) -> int:
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr(wire, "anonymous_file", refuse)
+        monkeypatch.setattr(shared, "anonymous_file", refuse)
     else:
         while sides[0].send([0]):
             pass
@@ -150,11 +215,13 @@ def test_without_shared_memory_it_goes_through_the_socket(
     assert seen == [(1, 1, [b"x" * SHARE, b"y" * SHARE])]
 
 
+@pytest.mark.parametrize("size", [SHARE, shared.KEPT_MOST + 1])
 def test_a_descriptor_that_cannot_be_received_costs_one_message(
-    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
+    sides[1].give_back = sides[0].given_back
     inflow, seen = reader(sides[1])
-    frames = [flat(encode(1, i, [Block(b"x" * SHARE)], sides[0])) for i in range(2)]
+    frames = [flat(encode(1, i, [Block(b"x" * size)], sides[0])) for i in range(2)]
     with monkeypatch.context() as patch:
 
         def nothing(sock: Any, size: int, most: int) -> Any:
@@ -167,8 +234,10 @@ def test_a_descriptor_that_cannot_be_received_costs_one_message(
         patch.setattr(socket, "recv_fds", nothing)
         feed(inflow, frames[0], 10**9)
     feed(inflow, frames[1], 10**9)
+    for i in range(2, 4):  # and the segment that is not there is not used again
+        feed(inflow, flat(encode(1, i, [Block(b"x" * size)], sides[0])), 10**9)
     assert isinstance(seen[0][2], Exception)
-    assert seen[1] == (1, 1, [b"x" * SHARE])
+    assert seen[1:] == [(1, i, [b"x" * size]) for i in range(1, 4)]
 
 
 def test_the_header_has_no_padding() -> None:

@@ -14,7 +14,8 @@ from pickle import PickleBuffer
 from time import monotonic
 from typing import Any, Protocol
 
-from .wire import Buffer, Inflow, Side, dumps, encode, loads, protocol
+from .shared import Side
+from .wire import GIVEN_BACK, Buffer, Inflow, dumps, encode, loads, protocol
 
 Handler = Callable[[int, Any], None]
 """Called with the number in a message and its payload, which `Link.load` makes an object of."""
@@ -95,7 +96,7 @@ class SocketLink:
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, side: Side, pauses: bool = False
     ) -> None:
         sock.setblocking(False)
-        self.handlers: dict[int, Handler] = {}
+        self.handlers: dict[int, Handler] = {GIVEN_BACK: self._on_given_back}
         self.on_lost: Callable[[], None] = nothing
         self.congested = False
         self.received = 0
@@ -104,6 +105,7 @@ class SocketLink:
         self._sock = sock
         self._fd = sock.fileno()
         self._side = side
+        side.give_back = partial(self.post, GIVEN_BACK)
         self._inflow = Inflow(side, self._handle)
         self._out: list[Buffer] = []
         self._size = 0  # of what is in `_out`
@@ -143,6 +145,8 @@ class SocketLink:
                 self._loop.call_soon(self._flush_soon)
         if self._size > HIGH_WATER and not self.congested:
             self._congest()
+        elif self._side.exhausted:
+            self.congested = True
 
     def _congest(self) -> None:
         self.flush()
@@ -196,14 +200,20 @@ class SocketLink:
         self._loop.remove_writer(self._fd)
         self._writing = self._flushing = False
         self.flush()
-        if self.congested and self._size <= LOW_WATER:
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Something has gone: read again, and let those go on who wait, if it was enough."""
+        if self._size > LOW_WATER:
+            return
+        if self._paused:
+            self._paused = False
+            self._loop.add_reader(self._fd, self._readable)
+        if self.congested and not self._side.exhausted:
             self._uncongest()
 
     def _uncongest(self) -> None:
         self.congested = False
-        if self._paused:
-            self._paused = False
-            self._loop.add_reader(self._fd, self._readable)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -269,6 +279,10 @@ class SocketLink:
                 {"message": f"a message of kind {kind} could not be handled", "exception": error}
             )
 
+    def _on_given_back(self, number: int, payload: Any) -> None:
+        self._side.given_back(number, self.load(payload))
+        self._relieve()
+
     # ------------------------------------------------------------------- end --
 
     def _lose(self) -> None:
@@ -285,17 +299,15 @@ class SocketLink:
         self._loop.remove_writer(self._fd)
         self._sock.close()
         self._side.close()
+        self._side.give_back = nothing
         self._drop()
         self.on_lost = nothing
         self.handlers = {}
-        self._uncongest_lost()
-
-    def _uncongest_lost(self) -> None:
         self._paused = False
         self._uncongest()
 
 
-def nothing() -> None:
+def nothing(*_: Any) -> None:
     pass
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from .link import SocketLink, socket_pairs
 from .placement import CPUs, pin
-from .wire import Side, anonymous_file
+from .shared import Side, anonymous_file
 from .worker import CurrentWorker, work
 
 

@@ -1,22 +1,19 @@
 """What goes over a link as bytes: frames, and what is pickled in them.
 
-A frame is a header, the sizes of the out-of-band buffers, the pickle and the small buffers. What is large, be
-it a buffer or the pickle itself, is in shared memory that has no name: a memfd (elsewhere a shm object that
-is unlinked at once), whose descriptor goes over a second socket. The kernel takes it back with the last
-process that holds it, however that ends.
+A frame is a header, the sizes of the out-of-band buffers, the number of the segment of shared memory if there
+is one, the pickle and the small buffers. What is large, a buffer or the pickle itself, is in shared memory.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import pickle
-import secrets
-import socket
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from .shared import SHARE, Side, aligned
 
 HEADER = struct.Struct("=QQHBB")
 """Bytes that follow, number (of a call, a channel ...), how many out-of-band buffers, kind, flags."""
@@ -27,25 +24,26 @@ START, DEFINE, CALL, CALL_WITH_ENDS, CANCEL, PING, STOP, MEASURE = range(1, 9)
 READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, PONG, ENDED, MEASURED = range(11, 20)
 # Both ways, of channels:
 ITEMS, CREDIT, SENDERS_GONE, RECEIVERS_GONE = range(21, 25)
+# Both ways, of segments of shared memory:
+GIVEN_BACK = 25
 
 SHARED_PICKLE = 1
 """Flag: the pickle is the first thing in the shared memory."""
 SHARED = 2
-"""Flag: there is shared memory, and its descriptor is on the side socket."""
+"""Flag: there is shared memory. Its descriptor is on the side socket, unless it is a known segment."""
 DESCRIPTORS = 4
-"""Flag: descriptors that go with the message are on the side socket, before that of the shared memory."""
+"""Flag: descriptors that go with the message are on the side socket, before the shared memory's."""
+SEGMENT = 8
+"""Flag: the shared memory is a segment, which is to be given back."""
+FRESH = 16
+"""Flag: a segment that the other end has not had yet."""
 
 MOST_DESCRIPTORS = 250  # in one message; the kernel's own limit is 253
-
-SHARE = 128 * 1024
-"""Bytes from which on shared memory is cheaper than two copies through a socket."""
 
 COPIED = 4096
 """Bytes up to which to copy a pickle behind its header is cheaper than to have two pieces."""
 
-MAPPED = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 BYTES = (bytes, bytearray)
-ALIGNMENT = 64
 MOST_BUFFERS = 0xFFFF
 
 Buffer = bytes | bytearray | memoryview
@@ -81,53 +79,6 @@ def dumps_by_value(
         for buffer in found:
             buffer_callback(buffer)
     return data
-
-
-def anonymous_file(size: int) -> int:
-    """The descriptor of a file in memory that has no name, `size` bytes long."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("pinloop", os.MFD_CLOEXEC)
-    else:  # macOS, BSD
-        import _posixshmem  # type: ignore[import-not-found]  # of multiprocessing, where there is no memfd
-
-        name = f"/pinloop-{secrets.token_hex(8)}"
-        fd = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
-        _posixshmem.shm_unlink(name)
-    try:
-        if size:
-            os.ftruncate(fd, size)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-class Side:
-    """The second socket of a link: descriptors, each on its way before the frame that tells of it."""
-
-    __slots__ = ("sock",)
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self.sock = sock
-
-    def send(self, fds: Sequence[int]) -> bool:
-        """Send descriptors; whether there was room."""
-        try:
-            socket.send_fds(self.sock, [b"\0"], fds)
-        except (BlockingIOError, InterruptedError):
-            return False
-        return True
-
-    def receive(self, most: int) -> list[int]:
-        """The descriptors that belong to a frame that has come."""
-        _, fds, _, _ = socket.recv_fds(self.sock, 1, most)
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        return fds
-
-    def close(self) -> None:
-        self.sock.close()
 
 
 class Blob:
@@ -182,10 +133,18 @@ def _encode_large(
     kind: int, number: int, data: bytes, raws: list[memoryview], side: Side | None, flags: int
 ) -> list[Buffer]:
     big = [raw for raw in raws if raw.nbytes >= SHARE]
+    segment: tuple[int, ...] = ()
     if side is not None and (big or len(data) >= SHARE):
-        shares_data = len(data) >= SHARE
-        if _share(([memoryview(data)] if shares_data else []) + big, side):
-            flags |= SHARED | (SHARED_PICKLE if shares_data else 0)
+        own = SHARED_PICKLE if len(data) >= SHARE else 0
+        if own:
+            big.insert(0, memoryview(data))
+        lent = side.lend(big, sum(aligned(part.nbytes) for part in big))
+        if lent is not None:
+            number_of_it, fresh = lent
+            segment = (number_of_it,)
+            flags |= SHARED | SEGMENT | own | (FRESH if fresh else 0)
+        elif side.share(big):
+            flags |= SHARED | own
     sizes: list[int] = []
     inline: list[Buffer] = []
     for raw in raws:
@@ -194,84 +153,44 @@ def _encode_large(
         if not shared:
             inline.append(bytes(raw))
     body: Buffer = SIZE.pack(len(data)) if flags & SHARED_PICKLE else data
-    table = struct.pack(f"={len(sizes)}Q", *sizes)
+    table = struct.pack(f"={len(sizes) + len(segment)}Q", *sizes, *segment)
     length = len(table) + len(body) + sum(map(len, inline))
     return [HEADER.pack(length, number, len(sizes), kind, flags) + table, body, *inline]
 
 
-def _share(parts: list[memoryview], side: Side) -> bool:
-    """Put `parts` into shared memory and send its descriptor; False if that cannot be done now."""
-    total = sum(_aligned(part.nbytes) for part in parts)
-    try:
-        fd = anonymous_file(total)
-    except OSError:  # out of descriptors, or of memory of this kind: it goes through the socket
-        return False
-    try:
-        if hasattr(os, "memfd_create"):
-            at = 0
-            for part in parts:  # written, not mapped: no page is made empty first, nor faulted in
-                _write(fd, part, at)
-                at += _aligned(part.nbytes)
-        else:
-            _copy(fd, parts, total)  # macOS can do nothing with shm objects but map them
-        return side.send([fd])
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def _write(fd: int, part: memoryview, at: int) -> None:
-    while part.nbytes:
-        written = os.pwrite(fd, part, at)
-        part = part[written:]
-        at += written
-
-
-def _copy(fd: int, parts: list[memoryview], total: int) -> None:
-    with mmap.mmap(fd, total) as area:
-        at = 0
-        for part in parts:
-            area[at : at + part.nbytes] = part
-            at += _aligned(part.nbytes)
-
-
-def _aligned(size: int) -> int:
-    return size + -size % ALIGNMENT
-
-
 def split(body: memoryview, count: int, flags: int, side: Side | None) -> Payload:
     """The payload of a frame with buffers or shared memory, from what follows its header."""
-    table = count * SIZE.size
     sizes = struct.unpack_from(f"={count}Q", body)
-    rest = sum(size >> 2 for size in sizes if not size & 1)
-    data: Buffer = body[table : len(body) - rest]
-    shared: memoryview | None = None
-    at_shared = 0
-    if flags & SHARED:
+    at = count * SIZE.size
+    shared = memoryview(b"")
+    if flags & SEGMENT:
         assert side is not None
-        (fd,) = side.receive(1)
-        try:
-            shared = memoryview(mmap.mmap(fd, 0, flags=MAPPED))
-        finally:
-            os.close(fd)
-        if flags & SHARED_PICKLE:
-            (length,) = SIZE.unpack(data)
-            data = shared[:length]
-            at_shared = _aligned(length)
-    at = len(body) - rest
+        (number,) = SIZE.unpack_from(body, at)
+        at += SIZE.size
+        shared = side.borrow(number, bool(flags & FRESH))
+    elif flags & SHARED:
+        assert side is not None
+        shared = memoryview(side.receive_area())
+    rest = len(body) - sum(size >> 2 for size in sizes if not size & 1)
+    data: Buffer = body[at:rest]
+    at_shared = 0
+    if flags & SHARED_PICKLE:
+        (length,) = SIZE.unpack(data)
+        data = shared[:length]
+        at_shared = aligned(length)
     buffers: list[Buffer] = []
     for size in sizes:
         length = size >> 2
-        piece: Buffer
         if size & 1:
-            assert shared is not None
             piece = shared[at_shared : at_shared + length]
-            at_shared += _aligned(length)
+            at_shared += aligned(length)
         else:
-            piece = bytearray(body[at : at + length])
-            at += length
-        buffers.append(memoryview(piece).toreadonly() if size & 2 else piece)
+            piece = body[rest : rest + length]
+            rest += length
+        if size & 1 and not flags & SEGMENT:
+            buffers.append(piece.toreadonly() if size & 2 else piece)
+        else:  # what it is in now will be something else soon
+            buffers.append(bytes(piece) if size & 2 else bytearray(piece))
     return data, buffers
 
 
@@ -343,5 +262,8 @@ class Inflow:
             except Exception as error:  # out of descriptors or memory: it costs this one message
                 payload = (error, None)
         self._handle(kind, number, payload)
+        if flags & SEGMENT:
+            assert self._side is not None
+            self._side.release()
         while self.descriptors:
             os.close(self.descriptors.pop())
