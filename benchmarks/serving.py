@@ -35,13 +35,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import family
 from comparison import BEGIN, END, put_between
 
 import pinloop
 from pinloop.bench.errors import BenchError
 
 FOLDER = Path(__file__).parent
-TICK = os.sysconf("SC_CLK_TCK")
 PATIENCE = 30.0
 """Seconds that a server has to start, and to end."""
 CONNECTIONS, FRESH = 48, 16
@@ -100,14 +100,14 @@ class Server:
 
     def cpu(self) -> float:
         """The seconds of CPU of all its processes so far, those that have ended included."""
-        return sum(map(_cpu, _family(self.process.pid)))
+        return family.cpu(self.process.pid)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            for pid in reversed(_family(self.process.pid)):
+            for pid in reversed(family.members(self.process.pid)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
@@ -121,25 +121,6 @@ def serving(kind: str, workers: int) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
-    for one in found:
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{one}/task"):
-                found += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
-    return found
-
-
-def _cpu(pid: int) -> float:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0.0
-    fields = stat.rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICK  # user and system, its own and of children it has waited for
 
 
 # ---- the load
@@ -223,7 +204,7 @@ def measure(found: Found, contender: Contender, seconds: float, load: str) -> No
         cpu, began = server.cpu(), time.perf_counter()
         result = LOADS[load](server.port, seconds)
         cpu, taken = server.cpu() - cpu, time.perf_counter() - began
-    found.per_cpu.append(result["requests"] / max(cpu, 1 / TICK))
+    found.per_cpu.append(result["requests"] / max(cpu, 1 / family.TICK))
     found.per_second.append(result["requests"] / taken)
     found.p50.append(result["p50"])
     found.p99.append(result["p99"])

@@ -21,12 +21,13 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import family
 from comparison import BEGIN, END, put_between
 from worker_kinds import NEEDS, OPEN, Kind, compute, echo, installed
 
@@ -68,7 +69,9 @@ TABLES = (
             "trip": Cell("one after the other, p50", "µs", CALLERS),
             "trip99": Cell("one after the other, p99", "µs", CALLERS),
             "flood": Cell("many at once", "µs per call", CALLERS),
+            "flood_cpu": Cell("many at once", "µs of CPU per call", CALLERS),
             "map": Cell("in chunks of 100", "µs per item", CALLERS, digits=2),
+            "map_cpu": Cell("in chunks of 100", "µs of CPU per item", CALLERS, digits=2),
         },
     ),
     Table(
@@ -90,7 +93,7 @@ TABLES = (
     ),
 )
 CELLS = {name: cell for table in TABLES for name, cell in table.cells.items()}
-ALONGSIDE = {"trip99": "trip", "echo2": "echo1"}
+ALONGSIDE = {"trip99": "trip", "flood_cpu": "flood", "map_cpu": "map", "echo2": "echo1"}
 """Lines that are measured with another one."""
 
 
@@ -99,8 +102,8 @@ class Sizes:
     """How much is done of each."""
 
     trips: int = 1000
-    flood: int = 2000
-    map: int = 20_000
+    flood: int = 5000
+    map: int = 100_000
     items: int = 20_000
     blocks: int = 100
     computing: int = 60
@@ -161,18 +164,27 @@ class Run:
             self._note(number, cell, kind, taken[len(taken) // 2] * 1e6)
             self._note(number, "trip99", kind, taken[len(taken) * 99 // 100] * 1e6)
         elif cell == "flood":
-            await two.many(two.one, list(range(20)))
-            seconds = await timed(two.many(two.one, list(range(sizes.flood))))
-            self._note(number, cell, kind, seconds / sizes.flood * 1e6)
+            args = list(range(sizes.flood))
+            await self._repeat(number, cell, kind, sizes.flood, lambda: two.many(two.one, args))
         elif cell == "map":
-            await two.map(20)
-            self._note(number, cell, kind, await timed(two.map(sizes.map)) / sizes.map * 1e6)
+            await self._repeat(number, cell, kind, sizes.map, lambda: two.map(sizes.map))
         elif cell == "items":
             seconds = await two.items([("item", i) for i in range(sizes.items)])
             self._note(number, cell, kind, seconds / sizes.items * 1e6)
         else:
             seconds = await two.items([bytes([i % 256]) * BLOCK for i in range(sizes.blocks)])
             self._note(number, cell, kind, sizes.blocks / seconds)
+
+    async def _repeat(
+        self, number: int, cell: str, kind: str, count: int, work: Callable[[], Awaitable[Any]]
+    ) -> None:
+        """Do it once to have it done before, and once to measure it: the time, and the CPU of all processes."""
+        await work()
+        cpu = family.fine_cpu(os.getpid())
+        seconds = await timed(work())
+        cpu = family.fine_cpu(os.getpid()) - cpu
+        self._note(number, cell, kind, seconds / count * 1e6)
+        self._note(number, f"{cell}_cpu", kind, cpu / count * 1e6)
 
     async def _compare(self, number: int, cell: str, kind: str, one: Kind, two: Kind) -> None:
         if cell == "echo1":
