@@ -178,7 +178,7 @@ class Run:
     async def _repeat(
         self, number: int, cell: str, kind: str, count: int, work: Callable[[], Awaitable[Any]]
     ) -> None:
-        """Do it once to have it done before, and once to measure it: the time, and the CPU of all processes."""
+        """Do it once before, and once to measure it: the time, and the CPU of all processes."""
         await work()
         cpu = family.fine_cpu(os.getpid())
         seconds = await timed(work())

@@ -151,7 +151,7 @@ def test_another_process_and_one_that_is_blocked(start: Any, place: Path) -> Non
     loop = watching.read_process(child.pid).loops[0]
     assert (loop.number, loop.thread, loop.thread_id) == (0, "MainThread", child.pid)
     assert loop.metrics.tasks == 2
-    child.tell("print('blocking', flush=True)\\nsys.stdin.readline()", wait=False)
+    child.tell("print('blocking', flush=True); sys.stdin.readline()", wait=False)
     assert child.readline() == "blocking"
     away = [watching.read_process(child.pid).loops[0].metrics.away for _ in range(2)]
     assert 0 < away[0] < away[1]

@@ -367,6 +367,17 @@ async def answer(rx: pinloop.Receiver[Any], tx: pinloop.Sender[Any]) -> None:
             await tx.send(item + 1)
 
 
+def spend(seconds: float) -> None:
+    """Hold up the loop for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+async def spend_later(seconds: float) -> None:
+    spend(seconds)
+
+
 async def send_back(rx: pinloop.Receiver[Any], tx: pinloop.Sender[Any]) -> None:
     async with rx, tx:
         async for item in rx:

@@ -147,9 +147,9 @@ def test_when_the_program_is_killed_its_calls_are_cancelled(run: Run, address: s
 
 def shift_clocks(seconds: float) -> None:
     """As if this process were on another machine, whose clock began to count at another time."""
-    from pinloop.workers import calls, comm
+    from pinloop.workers import callee, comm
 
-    calls.monotonic = comm.monotonic = lambda: time.monotonic() + seconds  # type: ignore[assignment]
+    callee.monotonic = comm.monotonic = lambda: time.monotonic() + seconds  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("seconds", [1e6, -1e6])

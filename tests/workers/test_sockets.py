@@ -32,7 +32,14 @@ def test_a_listener_and_its_connections(use: Use) -> None:
     use(test)
 
 
-@pytest.mark.usefixtures("pickling", "no_fd_leak")
+@pytest.fixture
+def segments(shared: tuple[asyncio.Runner, Workers]) -> None:
+    """The shared memory that a pool keeps is there already: before Python 3.13 a descriptor goes with it."""
+    runner, pool = shared
+    runner.run(pool[0].run(jobs.echo, bytes(1_000_000)))
+
+
+@pytest.mark.usefixtures("pickling", "segments", "no_fd_leak")
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_several_with_other_arguments(use: Use, size: int) -> None:
     async def test(pool: Workers) -> None:

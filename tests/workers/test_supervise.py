@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def test_a_stopped_worker_is_killed(run: Run) -> None:
 
 def test_waiting_is_not_hanging(run: Run) -> None:
     async def main() -> None:
-        async with pool_of(1, heartbeat=0.2) as pool:
-            assert await pool.run(jobs.pause, 0.6) == 0.6
+        async with pool_of(1, heartbeat=0.5) as pool:
+            assert await pool.run(jobs.pause, 1.2) == 1.2
             assert pool[0].restarts == 0
 
     run(main())
@@ -81,14 +82,42 @@ def test_waiting_is_not_hanging(run: Run) -> None:
 
 def test_it_is_not_the_workers_fault_if_this_loop_is_blocked(run: Run) -> None:
     async def main() -> None:
-        async with pool_of(1, heartbeat=0.2) as pool:
-            for _ in range(3):
+        async with pool_of(1, heartbeat=0.5) as pool:
+            for _ in range(2):
                 call = pool.submit(jobs.pause, 0.01)
-                await asyncio.sleep(0.06)
-                time.sleep(0.5)
+                await asyncio.sleep(0.15)
+                time.sleep(1.2)
                 await call
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.7)
             assert pool[0].restarts == 0
+
+    run(main())
+
+
+def test_many_calls_that_compute_are_not_hanging(run: Run) -> None:
+    """They come in one message, and take longer than a heartbeat; each that has ended is told."""
+
+    async def main() -> None:
+        async with pool_of(1, heartbeat=0.5) as pool:
+            first = pool.submit(jobs.spend, 0.02)
+            calls = [pool.submit(jobs.spend_later, 0.02) for _ in range(50)]
+            calls += [pool.submit(jobs.spend, 0.02) for _ in range(50)]
+            late = pool.submit(jobs.spend, 0.02)
+            await first
+            late.cancel()
+            await asyncio.wait([late])
+            assert late.cancelled() and not calls[-1].done()
+            assert await pool.run(jobs.add, 1, 2) == 3
+            await asyncio.gather(*calls)
+            assert pool[0].restarts == 0
+
+    run(main())
+
+
+def test_a_teardown_may_take_longer_than_a_heartbeat(run: Run) -> None:
+    async def main() -> None:
+        async with pool_of(1, heartbeat=0.2, teardown=partial(jobs.spend, 0.6)) as pool:
+            assert await pool.run(jobs.add, 1, 2) == 3
 
     run(main())
 
@@ -288,7 +317,8 @@ def test_each_call_ends_once_while_workers_are_killed(run: Run, idempotent: bool
                 await asyncio.sleep(chance.uniform(0, 0.15))
                 pid = pool[chance.randrange(2)].pid
                 if pid is not None:
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has just ended itself
+                        os.kill(pid, signal.SIGKILL)
                     while any(worker.pid == pid for worker in pool):
                         await asyncio.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""Calls: `Caller` is a worker's calls seen from the pool, `Callee` the same in the worker.
+"""Calls: `Caller` is a worker's calls seen from the pool. In the worker there is a `Callee`, of callee.py.
 
 A call is a CALL with a number, and its end one message with the same number: RESULT, ERROR, CANCELLED or
 EXPIRED. So a call ends exactly once: by that message, or by the end of the link.
@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import inspect
-import traceback
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from time import monotonic
-from types import CoroutineType, FunctionType
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, NoReturn
 
-from ..scopes import scope
 from . import context as contexts
 from . import sockets
 from .channel import Hub
@@ -33,7 +29,6 @@ from .errors import (
 )
 from .link import Link
 from .wire import (
-    BYTES,
     CALL,
     CALL_WITH_ENDS,
     CANCEL,
@@ -43,19 +38,12 @@ from .wire import (
     EXPIRED,
     RESULT,
     lightened,
-    loads,
 )
-
-AnyCoroutine = Coroutine[Any, Any, Any]
-
-PLAIN = frozenset((type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset))
-"""Types of results that nobody awaits."""
 
 KNOWN_TYPES: set[type] = {FunctionType}
 """Types of functions that a worker is told once: those that stay what they are."""
 
 MOST_KNOWN = 4096  # functions that a worker is told once and knows by a number from then on
-QUICK = 0.0002  # seconds that a call may take without results of others being sent first
 BELATED = 0.25  # seconds for which a cancellation that is due here may be late
 
 
@@ -68,7 +56,7 @@ def name_of(fn: Callable[..., Any]) -> str:
     return f"{module}.{name}" if module and module not in ("builtins", "__main__") else name
 
 
-class _Expired(Exception):
+class Expired(Exception):
     """The deadline passed in the worker before it did here."""
 
 
@@ -129,7 +117,7 @@ class Caller:
             elif not call.future.cancelled():
                 _raise_unless_cancelled(call.future)  # it came in the same turn as the cancellation
             raise
-        except _Expired:
+        except Expired:
             # The same clock says so here: the cancellation is on its way to this task.
             await asyncio.sleep(BELATED)
             raise TimeoutError(f"the deadline passed while {name_of(fn)} was under way") from None
@@ -204,7 +192,7 @@ class Caller:
                 await call.future
             except CancelledError:  # once more; or the answer that it was cancelled
                 continue
-            except _Expired:
+            except Expired:
                 return
 
     # --------------------------------------------------------------- answers --
@@ -258,7 +246,7 @@ class Caller:
 
     def _on_expired(self, number: int, _: Any) -> None:
         self.tally.cancelled += 1
-        self._end(self.calls.pop(number), _Expired())
+        self._end(self.calls.pop(number), Expired())
 
     def _fail(self, call: _Call, error: BaseException, cause: BaseException | None = None) -> None:
         self.tally.failed += 1
@@ -292,221 +280,7 @@ class Caller:
         return self._make_error(name_of(call.fn))
 
 
-class Callee:
-    """The calls of one worker, in the worker."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        link: Link,
-        index: int,
-        context: contextvars.Context,
-        hub: Hub,
-    ) -> None:
-        self._hub = hub
-        self._loop = loop
-        self._link = link
-        self._index = index
-        self._context = context
-        self._tasks: dict[int, asyncio.Task[Any]] = {}
-        self._functions: dict[int, Any] = {}
-        self._quick: set[int] = set()  # those of them that did not hold up the loop when they last ran
-        link.handlers[DEFINE] = self._on_define
-        link.handlers[CALL] = self._on_call
-        link.handlers[CALL_WITH_ENDS] = functools.partial(self._on_call, ends=True)
-        link.handlers[CANCEL] = self._on_cancel
-
-    def _on_define(self, number: int, payload: Any) -> None:
-        try:
-            self._functions[number] = self._link.load(payload)
-        except BaseException as error:
-            raise_if_it_ends_all(error)
-            self._functions[number] = _Unknown(error)
-
-    def _on_call(self, number: int, payload: Any, ends: bool = False) -> None:
-        try:
-            fn, args, *extras = self._link.load(payload)
-            if ends:
-                args = sockets.unpack(self._hub.unpack(args), self._link.descriptors)
-        except BaseException as error:
-            raise_if_it_ends_all(error)
-            self._refuse(number, "the arguments of a call", error)
-            return
-        known = -1
-        if type(fn) is int:
-            known = fn
-            fn = self._functions[fn]
-            if type(fn) is _Unknown:
-                self._refuse(number, "a function", fn.error)
-                return
-        context = self._context.copy()
-        if extras:
-            carried, deadline = extras
-            if carried is not None:
-                context.run(contexts.apply if self._link.pickles else contexts.take_over, carried)
-            if deadline is not None:
-                self._start(number, context, _until(deadline + self._link.ahead, fn, args), fn)
-                return
-        self._run(number, context, fn, args, known)
-
-    def _run(
-        self, number: int, context: contextvars.Context, fn: Callable[..., Any], args: Any, known: int
-    ) -> None:
-        if known not in self._quick:
-            self._link.flush()  # so that no result waits for the end of this call
-        began = monotonic()
-        try:
-            result = context.run(fn, *args)
-            coro = as_coroutine(result, fn)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._reply_error(number, error)
-            return
-        if known >= 0 and monotonic() - began < QUICK:
-            self._quick.add(known)
-        else:
-            self._quick.discard(known)
-        if coro is None:
-            self._reply(number, result, fn)
-        else:
-            self._start(number, context, coro, fn)
-
-    def _start(
-        self, number: int, context: contextvars.Context, coro: AnyCoroutine, fn: Callable[..., Any]
-    ) -> None:
-        task = self._loop.create_task(coro, context=context)
-        self._tasks[number] = task
-        task.add_done_callback(functools.partial(self._done, number, fn))
-
-    def _on_cancel(self, number: int, _: Any) -> None:
-        task = self._tasks.get(number)
-        if task is not None:  # else its answer is on its way
-            task.cancel()
-
-    def _done(self, number: int, fn: Callable[..., Any], task: asyncio.Task[Any]) -> None:
-        del self._tasks[number]
-        if task.cancelled():
-            self._link.post(CANCELLED, number, _cancel_arguments(task))
-            return
-        error = task.exception()
-        if error is None:
-            self._reply(number, task.result(), fn)
-        elif isinstance(error, _Expired):
-            self._link.post(EXPIRED, number)
-        elif not isinstance(error, (SystemExit, KeyboardInterrupt)):  # these end the worker
-            self._reply_error(number, error)
-
-    # --------------------------------------------------------------- answers --
-
-    def _reply(self, number: int, result: Any, fn: Any) -> None:
-        sent = result
-        if type(result) in BYTES and self._link.pickles:
-            (sent,) = lightened((result,))
-        try:
-            self._link.post(RESULT, number, sent)
-        except BaseException as error:
-            raise_if_it_ends_all(error)
-            self._reply_error(
-                number,
-                Unpicklable(
-                    f"the result of {name_of(fn)} cannot be sent by worker {self._index}:"
-                    f" {type(result).__qualname__} object: {text_of(error)}"
-                ),
-            )
-
-    def _reply_error(self, number: int, error: BaseException) -> None:
-        if isinstance(error, StopIteration):  # no future takes one
-            wrapped = RuntimeError("the function raised StopIteration")
-            wrapped.__cause__ = error
-            error = wrapped
-        if not self._link.pickles:
-            self._link.post(ERROR, number, (error, None))
-            return
-        text = "".join(traceback.format_exception(error))
-        try:
-            copied = loads(self._link.dumps(error))  # many can be pickled, but not unpickled
-            if not can_be_raised(copied):
-                raise TypeError(f"it becomes an object of {type(copied).__qualname__}")
-        except BaseException as cause:
-            raise_if_it_ends_all(cause)
-            error = Unpicklable(
-                f"an exception cannot be sent by worker {self._index}: {type(error).__qualname__}:"
-                f" {text_of(error)} (it cannot be pickled and unpickled: {text_of(cause)})"
-            )
-        self._link.post(ERROR, number, (error, text))
-
-    def _refuse(self, number: int, what: str, error: BaseException) -> None:
-        refusal = Unpicklable(
-            f"{what} came to worker {self._index}, but cannot be unpickled: {text_of(error)}"
-        )
-        refusal.__cause__ = error
-        self._reply_error(number, refusal)
-
-    # ------------------------------------------------------------------- end --
-
-    async def cancel_all(self) -> None:
-        """Cancel what runs, and wait for it."""
-        while self._tasks:
-            tasks = list(self._tasks.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-
-
 def _raise_unless_cancelled(future: asyncio.Future[Any]) -> None:
     error = future.exception()
-    if error is not None and not isinstance(error, (CancelledError, _Expired)):
+    if error is not None and not isinstance(error, (CancelledError, Expired)):
         raise error
-
-
-class _Unknown:
-    """A function that could not be unpickled here."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _cancel_arguments(task: asyncio.Task[Any]) -> tuple[str, ...]:
-    try:
-        task.result()
-    except CancelledError as error:
-        return tuple(map(text_of, error.args))
-    return ()
-
-
-def as_coroutine(result: Any, fn: Callable[..., Any]) -> AnyCoroutine | None:
-    """What a function returned as something for a task; None if it is the result of a plain function."""
-    kind = type(result)
-    if kind is CoroutineType:
-        return cast(AnyCoroutine, result)
-    if kind in PLAIN:
-        return None
-    if isinstance(result, Coroutine):
-        return result
-    if isinstance(result, AsyncGenerator):
-        raise TypeError(
-            f"{name_of(fn)} is an asynchronous generator function: a worker calls coroutine functions and"
-            " plain functions; have it send what it yields into a channel"
-        )
-    if isinstance(result, Awaitable) or inspect.isawaitable(result):
-        return _awaited(result)
-    return None
-
-
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
-
-
-async def _until(deadline: float, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call a function in a scope that has the deadline of the caller's."""
-    loop = asyncio.get_running_loop()
-    async with scope(deadline=loop.time() + (deadline - monotonic())) as limits:
-        result = fn(*args)
-        coro = as_coroutine(result, fn)
-        return result if coro is None else await coro
-    if limits.cancelled_caught:
-        raise _Expired
-    raise AssertionError("a scope ends by its result, an error or its cancellation")

@@ -8,7 +8,8 @@ from itertools import starmap
 from types import FunctionType
 from typing import Any
 
-from .calls import KNOWN_TYPES, PLAIN, AnyCoroutine, as_coroutine
+from .callee import PLAIN, AnyCoroutine, as_coroutine
+from .calls import KNOWN_TYPES
 from .context import this_worker
 from .wire import dumps, dumps_by_value
 from .worker import portable

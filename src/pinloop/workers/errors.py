@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import traceback
+import warnings
 from typing import Any
 
 __all__ = ["RemoteTraceback", "Unpicklable", "WorkerCrashed", "WorkerError", "WorkersClosed", "WorkersFailed"]
@@ -72,3 +74,17 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception as failure:
         return f"<its text cannot be had: {type(failure).__qualname__}>"
+
+
+def traceback_of(error: BaseException) -> str:
+    """Its traceback as text, with no line of it if that cannot be had."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # warnings that are errors are among what it may raise
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return "".join(traceback.format_exception(error))
+    except Exception:
+        return f"{type(error).__qualname__}: {text_of(error)}\n"

@@ -67,7 +67,8 @@ class Workers:
     never: from outside, a call that computes for an hour, or that waits for something without letting the
     loop run, looks like one that will never end, and the pool must not kill the first. What is long enough
     only the program knows: more than its longest call may hold up its loop. Until then the calls of a worker
-    that hangs wait with it; a deadline does not end them, for they are cancelled there.
+    that hangs wait with it; a deadline does not end them, for they are cancelled there. While a worker is
+    being stopped, `grace` counts in its place.
 
     `grace` is how many seconds a worker has to end, or to end its calls, before it is killed, also where the
     process of the pool is killed itself; `start_timeout`, how many it has to start. `spin_us` is

@@ -27,7 +27,7 @@ ALIGNMENT = 64
 
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 MAPPED = mmap.MAP_SHARED | _POPULATE
-UNTRACKED = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # a map needs no descriptor
+UNTRACKED = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before, each map keeps a descriptor
 
 Area = mmap.mmap
 

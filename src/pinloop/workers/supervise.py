@@ -125,6 +125,7 @@ class Slot:
         self._asked: dict[int, asyncio.Future[Metrics | None]] = {}  # for the metrics of its loop
         self._questions = 0
         self._given_up = False  # killed by the pool, which knows why
+        self._watch: Watch | None = None
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._keep(), name=f"pinloop worker {index}")
 
@@ -154,12 +155,12 @@ class Slot:
             self.life = life
             hub = Hub(self._loop, life.link)
             self.caller = Caller(self._loop, life.link, self.index, hub, self.tally)
-            watch = Watch(self._loop, life, self._rules)
+            self._watch = Watch(self._loop, life, self._rules)
             self._changed()
             try:
                 await asyncio.wait([life.exited])
             finally:
-                watch.close()
+                self._watch.close()
                 life.kill()
                 try:
                     await _until_done(life.exited)
@@ -286,6 +287,8 @@ class Slot:
         if self.life is None:
             self.task.cancel()
         else:
+            if self._watch is not None:
+                self._watch.stop_listening()
             self.life.link.post(STOP, 0)
             await asyncio.wait([self.task], timeout=self._rules.grace)
             if self.life is not None:
@@ -341,6 +344,10 @@ class Watch:
         self._missed += 1
         link.post(PING, 0)
         link.flush()
+
+    def stop_listening(self) -> None:
+        """It has been told to stop: how long it may take for that is known without heartbeats."""
+        self._heartbeat = None
 
     def close(self) -> None:
         if self._handle is not None:

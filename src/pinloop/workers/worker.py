@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .calls import Callee, as_coroutine
+from .callee import Callee, as_coroutine
 from .channel import Hub
 from .context import this_worker
-from .errors import Unpicklable, can_be_raised, text_of
+from .errors import Unpicklable, can_be_raised, text_of, traceback_of
 from .link import Link
 from .wire import ENDED, FAILED, MEASURE, MEASURED, PING, PONG, READY, START, STOP, dumps, loads, protocol
 
@@ -118,7 +117,7 @@ async def _run_hook(hook: Callable[..., Any] | None, context: contextvars.Contex
 
 def portable(error: BaseException, dump: Callable[..., bytes] = dumps) -> tuple[BaseException, str]:
     """An exception that can be pickled, and its traceback as text."""
-    text = "".join(traceback.format_exception(error))
+    text = traceback_of(error)
     try:
         copied = loads(dump(error, protocol))
         if not can_be_raised(copied):
