@@ -120,18 +120,6 @@ def test_what_wrk_says(serving: ModuleType) -> None:
         serving.parsed("unable to connect to 127.0.0.1:8000 Connection refused\n")
 
 
-def test_the_cpu_of_a_family(serving: ModuleType) -> None:
-    child = "for _ in range(10**7): pass\ninput()"
-    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
-        while len(serving._family(process.pid)) < 2:
-            pass
-        while sum(map(serving._cpu, serving._family(process.pid))) < 0.1:
-            pass
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-
-
 def test_advantage_is_the_median_of_the_rounds(serving: ModuleType) -> None:
     ours, theirs = serving.Found(per_cpu=[30.0, 40.0, 90.0]), serving.Found(per_cpu=[20.0, 20.0, 30.0])
     measured = {("pinloop serve", 2): ours, ("uvicorn on uvloop", 2): theirs}

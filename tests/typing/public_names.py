@@ -232,5 +232,8 @@ async def serving() -> None:
         assert_type(await entered.reload(), None)
         assert_type(await entered.serve_forever(), None)
         assert_type(await entered.drain(), None)
+    async with pinloop.Workers() as pool, await pool.serve(handler, None, 8000, grace=5) as server:
+        assert_type(server.addresses, tuple[tuple[str, int] | str, ...])
+        assert_type(await server.close(), None)
     assert_type(pinloop.serve("module:app", ["::1", "127.0.0.1"], 0, unix="socket").run(), None)
     pinloop.serve(handler, port="http")  # type: ignore[arg-type]

@@ -105,11 +105,8 @@ def pickling(shared: tuple[asyncio.Runner, Workers]) -> None:
         pytest.skip("between threads nothing is pickled")
 
 
-@pytest.fixture
-def here(shared: tuple[asyncio.Runner, Workers]) -> None:
-    """For tests of what goes no further than this machine."""
-    if shared[1].backend == "dask":
-        pytest.skip("no socket can go to a Dask worker: test_dask.py has what is said then")
+here = pytest.mark.parametrize("shared", ["process", "thread"], indirect=True, scope="module")
+"""For tests of what goes no further than this machine: no socket can go to a Dask worker."""
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pinloop
 from pinloop.serving import Address, Service
+from tests import tls
 from tests.workers import apps
 
 
@@ -53,6 +55,13 @@ async def begin(address: Address, line: str) -> tuple[asyncio.StreamReader, asyn
     return reader, writer
 
 
+async def end(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
 async def refused(address: Address) -> None:
     """Wait until nobody listens there any more."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
@@ -82,3 +91,13 @@ async def until_gone(pid: int) -> None:
             except (ProcessLookupError, FileNotFoundError):
                 return
             await asyncio.sleep(0.01)
+
+
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """The file of a certificate with its key, and that of the key alone."""
+    made = tls.certificate("localhost", "127.0.0.1", "::1")
+    whole, key = tmp_path / "whole.pem", tmp_path / "key.pem"
+    whole.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+    key.write_bytes(made.private_key_pem.bytes())
+    (tmp_path / "both.pem").write_bytes(made.private_key_and_cert_chain_pem.bytes())
+    return str(whole), str(key)

@@ -11,7 +11,7 @@ import pytest
 from tests.workers.conftest import needs_dask
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = {"workers.md": 7, "serve.md": 1, "deployment.md": 1, "dask.md": 1}
+EXAMPLES = {"workers.md": 8, "serve.md": 1, "deployment.md": 1, "dask.md": 1}
 """How many programs each page has that print something."""
 
 PAGES = {name: (DOCS / name).read_text() for name in EXAMPLES}

@@ -17,7 +17,7 @@ from pinloop.workers import WorkersFailed
 from tests import tls
 from tests.conftest import Run
 from tests.workers import apps
-from tests.workers.servings import ask, connect, pids, refused, serving
+from tests.workers.servings import ask, certificate, connect, pids, refused, serving
 
 pytest.importorskip("uvicorn", reason="uvicorn has no release for this Python")
 
@@ -197,16 +197,6 @@ def test_a_reload_under_load_fails_no_request(run: Run, balance: str, keep: bool
             assert {*map(str, middle)} & seen
 
     run(main())
-
-
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """The file of a certificate with its key, and that of the key alone."""
-    made = tls.certificate("localhost", "127.0.0.1", "::1")
-    whole, key = tmp_path / "whole.pem", tmp_path / "key.pem"
-    whole.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
-    key.write_bytes(made.private_key_pem.bytes())
-    (tmp_path / "both.pem").write_bytes(made.private_key_and_cert_chain_pem.bytes())
-    return str(whole), str(key)
 
 
 @pytest.mark.parametrize("balance", BALANCES)

@@ -15,20 +15,11 @@ from pinloop.serving import Service
 from pinloop.workers import Restart, WorkerCrashed, WorkersClosed, WorkersFailed
 from tests.conftest import Run, open_fds
 from tests.workers import apps
-from tests.workers.servings import ask, begin, connect, pids, refused, serving, until_gone
+from tests.workers.servings import ask, begin, connect, end, pids, refused, serving, until_gone
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
 balances = pytest.mark.parametrize("balance", ["reuseport", "shared", "acceptor"])
-
-
-async def end(*writers: asyncio.StreamWriter) -> None:
-    for writer in writers:
-        writer.close()
-        try:
-            await writer.wait_closed()
-        except OSError:
-            pass
 
 
 @balances

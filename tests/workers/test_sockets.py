@@ -10,11 +10,10 @@ import pytest
 from pinloop.workers import Unpicklable, Workers, sockets
 from tests.conftest import open_fds
 from tests.workers import jobs
-from tests.workers.conftest import Use
-
-pytestmark = pytest.mark.usefixtures("here")
+from tests.workers.conftest import Use, here
 
 
+@here
 def test_a_listener_and_its_connections(use: Use) -> None:
     async def test(pool: Workers) -> None:
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -39,6 +38,7 @@ def segments(shared: tuple[asyncio.Runner, Workers]) -> None:
     runner.run(pool[0].run(jobs.echo, bytes(1_000_000)))
 
 
+@here
 @pytest.mark.usefixtures("pickling", "segments", "no_fd_leak")
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_several_with_other_arguments(use: Use, size: int) -> None:
@@ -57,6 +57,7 @@ def test_several_with_other_arguments(use: Use, size: int) -> None:
     use(test)
 
 
+@here
 @pytest.mark.usefixtures("pickling", "no_fd_leak")
 def test_when_the_call_fails_none_is_left(use: Use) -> None:
     async def test(pool: Workers) -> None:
@@ -76,6 +77,7 @@ def test_when_the_call_fails_none_is_left(use: Use) -> None:
     use(test)
 
 
+@here
 @pytest.mark.usefixtures("pickling")
 def test_more_than_can_be_on_their_way(use: Use) -> None:
     async def test(pool: Workers) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..workers.backends import check_watch, make_backend
 from ..workers.placement import place
-from ..workers.supervise import Backend, Restart, Rules
+from ..workers.supervise import Restart, Rules
 from ..workers.worker import Hooks
 from .apps import ASGI, KINDS, kind_of, travelling
 from .binding import ACCEPTOR, BALANCES, REUSEPORT, SHARED, open_listeners, reuseport_option
@@ -88,14 +88,12 @@ def serve(
     _check_choices(kind, balance, port, unix)
     _check_least(0, grace=grace, start_timeout=start_timeout)
     _check_least(1, backlog=backlog, limit=limit)
-    for name, most in (("heartbeat", heartbeat), ("memory_limit", memory_limit)):
-        if most is not None and not most > 0:
-            raise ValueError(f"{name} must be more than 0, not {most!r}")
+    if backend not in (None, "process", "thread"):
+        raise ValueError(f"a service is of workers that are 'process' or 'thread', not {backend!r}")
     places = place(workers, placement)
-    made = _backend(backend, spin_us, grace + MARGIN)
+    made = make_backend(backend, spin_us, grace + MARGIN)
     processes = made.name == "process"
-    if not processes and (heartbeat is not None or memory_limit is not None):
-        raise ValueError("heartbeat and memory_limit are for processes: a thread cannot be killed")
+    check_watch(made.name, heartbeat, memory_limit)
     options = dict(uvicorn or {})
     check_options(options)
     sent = travelling(app)
@@ -117,21 +115,6 @@ def serve(
         restart or Restart(),
         balance,
     )
-
-
-def _backend(name: str | None, spin_us: float, grace: float) -> Backend:
-    if name is None:
-        gil = getattr(sys, "_is_gil_enabled", None)
-        name = "process" if gil is None or gil() else "thread"
-    if name == "process":
-        from ..workers.process import ProcessBackend
-
-        return ProcessBackend(spin_us, grace)
-    if name == "thread":
-        from ..workers.thread import ThreadBackend
-
-        return ThreadBackend(spin_us)
-    raise ValueError(f"a service is of workers that are 'process' or 'thread', not {name!r}")
 
 
 def _kind_here(app: Any, factory: bool) -> str | None:

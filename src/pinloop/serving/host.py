@@ -84,7 +84,7 @@ async def prepare(plan: Plan) -> Any:
 async def finish(plan: Plan) -> None:
     """The teardown of a worker: end the connections, then the app."""
     try:
-        await _host.get().drain()
+        await _host.get().drain(plan.grace)
     finally:
         await _run(plan.teardown)
 
@@ -242,21 +242,19 @@ class Host:
 
     # ----------------------------------------------------------------- its end --
 
-    async def drain(self) -> None:
-        """Accept no more, let what is open end in time, cut the rest, end the app."""
-        until = self._loop.time() + self._plan.grace
+    async def drain(self, grace: float) -> None:
+        """Accept no more, let what is open end within `grace` seconds, cut the rest, end the app."""
+        until = self._loop.time() + grace
         self.stop_listening()
         while self._handoff is not None and self._receive():
             pass
         self._stop_receiving()
         site = self.site
         site.wind_down()
-        if not await self._idle(min(LINGER, self._plan.grace)):
+        if not await self._idle(min(LINGER, grace)):
             site.nudge()
             if not await self._idle(until - self._loop.time()):
-                logger.warning(
-                    "%d connections were cut: they had not ended after %g s", site.open, self._plan.grace
-                )
+                logger.warning("%d connections were cut: they had not ended after %g s", site.open, grace)
                 for task in list(self._adopting):
                     task.cancel()
                 site.cut()

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
 import sys
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from .._core import Receiver, Sender
 from ..scopes import scope
+from .backends import check_watch, make_backend
 from .calls import Caller, name_of
 from .counts import PoolMetrics, WorkerMetrics, add_pool, remove_pool
 from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
@@ -23,8 +25,11 @@ from .keys import owner
 from .mapping import Mapped, mapped
 from .member import Worker
 from .placement import elsewhere, place
-from .supervise import Backend, Restart, Restarts, Rules, Slot
+from .supervise import Restart, Restarts, Rules, Slot
 from .worker import Hooks
+
+if TYPE_CHECKING:
+    from ..serving.pooled import PoolServer
 
 T = TypeVar("T")
 Function = Callable[..., Any]
@@ -95,18 +100,15 @@ class Workers:
         start_timeout: float = 60.0,
         spin_us: float = 0,
     ) -> None:
-        for name, value in (("heartbeat", heartbeat), ("memory_limit", memory_limit)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be more than 0, not {value!r}")
         for name, seconds, least in (("grace", grace, 0.0), ("start_timeout", start_timeout, 0.0)):
             if not seconds >= least:
                 raise ValueError(f"{name} must be 0 seconds or more, not {seconds!r}")
-        self._backend = _backend(backend, address, spin_us, grace, start_timeout)
+        self._backend = make_backend(backend, spin_us, grace, start_timeout, address)
         if address is None:
             self._places = place(n, placement)
         else:
             self._places = elsewhere(n, placement)
-        _check_watch(self._backend.name, heartbeat, memory_limit)
+        check_watch(self._backend.name, heartbeat, memory_limit)
         self._rules = Rules(Hooks(setup, teardown), start_timeout, grace, heartbeat, memory_limit)
         self._restarts = Restarts(restart or Restart())
         self._state = NEW
@@ -117,6 +119,7 @@ class Workers:
         self._hurried = False
         self._active = 0
         self._submitted: set[asyncio.Task[Any]] = set()
+        self._servers: set[PoolServer] = set()
         self._waiters: list[asyncio.Future[None]] = []  # for a worker to be up, or for the last call to end
         self._next = 0
 
@@ -204,6 +207,8 @@ class Workers:
         self._state = CLOSING
         interrupted: BaseException | None = None
         try:
+            while exc is None and self._failure is None and self._servers:
+                await next(iter(self._servers)).close()
             while exc is None and self._failure is None and (self._active or self._submitted):
                 await self._changed()
         except asyncio.CancelledError as error:
@@ -255,6 +260,8 @@ class Workers:
         """End the calls, then the workers."""
         if hurried:
             self._hurried = True
+            for server in self._servers:
+                server.release()
             for task in self._submitted:
                 task.cancel()
             for slot in self._slots:
@@ -436,6 +443,46 @@ class Workers:
         """
         return await self[index].channel(capacity)
 
+    async def serve(
+        self,
+        handler: Function,
+        host: str | Sequence[str] | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        password: str | None = None,
+        ssl: Any = None,
+        grace: float = 10.0,
+        backlog: int = 2048,
+        limit: int = 64 * 1024,
+    ) -> PoolServer:
+        """Serve connections in all workers, beside their calls; returns once all listen.
+
+        server = await pool.serve(handler, port=8000)
+        print(server.addresses)
+        await server.close()                        # or by the end of the pool's block
+
+        `handler` is an `async def handler(reader, writer)` that a worker can import; its connection is closed
+        when it returns. `current_worker().state` is there what the pool's `setup` returned. Each worker has a
+        listener of its own, among which the kernel spreads the connections; where it cannot, all accept from
+        one. A worker that is restarted serves again. What waits to be accepted meanwhile waits for it.
+
+        Closed, it accepts no more, and what is open has `grace` seconds to end before it is cut. A pool that
+        is left by its end closes it; one that is left by an error cuts it at once, as it cancels its calls.
+
+        The arguments are those of `pinloop.serve`, which has workers of its own, serves ASGI apps, replaces
+        its workers without a refused request, and handles signals. Raises OSError that names the address
+        which cannot be listened at, ValueError for numbers out of range, Unpicklable for a handler that
+        cannot be sent (with Dask: for the sockets), and what `run` raises for a pool that is not open.
+        Cancelled, it is closed.
+        """
+        from ..serving.pooled import serve_by
+
+        self._check_open()
+        tls = {"certfile": certfile, "keyfile": keyfile, "password": password, "ssl": ssl}
+        return await serve_by(self, handler, host, port, tls, grace, backlog, limit)
+
     async def metrics(self, timeout: float = 1.0) -> PoolMetrics:
         """What has been done: how the calls of each worker ended, its restarts, channels and loop's metrics.
 
@@ -485,37 +532,3 @@ class Workers:
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers)
-
-
-def _backend(name: str | None, address: Any, spin_us: float, grace: float, start_timeout: float) -> Backend:
-    if name == "dask":
-        from .dask import DaskBackend
-
-        return DaskBackend(address, spin_us, start_timeout)
-    if address is not None:
-        raise ValueError("address is that of a Dask scheduler: it goes with backend='dask'")
-    if name is None:
-        gil = getattr(sys, "_is_gil_enabled", None)
-        name = "process" if gil is None or gil() else "thread"
-    if name == "process":
-        from .process import ProcessBackend
-
-        return ProcessBackend(spin_us, grace)
-    if name == "thread":
-        from .thread import ThreadBackend
-
-        return ThreadBackend(spin_us)
-    raise ValueError(f"backend must be 'process', 'thread' or 'dask', not {name!r}")
-
-
-def _check_watch(backend: str, heartbeat: float | None, memory_limit: int | None) -> None:
-    if backend == "thread" and (heartbeat is not None or memory_limit is not None):
-        raise ValueError(
-            "heartbeat and memory_limit are for processes: a thread cannot be killed, and has no memory"
-            " of its own"
-        )
-    if backend == "dask" and memory_limit is not None:
-        raise ValueError(
-            "memory_limit is for processes of the pool's own: Dask limits its workers itself, by"
-            " distributed.worker.memory of its configuration"
-        )
