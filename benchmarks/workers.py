@@ -106,7 +106,7 @@ class Sizes:
     map: int = 100_000
     items: int = 20_000
     blocks: int = 100
-    computing: int = 60
+    computing: int = 160
     echo: int = 20_000
 
     def divided(self, by: int) -> Sizes:

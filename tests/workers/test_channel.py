@@ -387,6 +387,28 @@ def test_one_that_was_changed_after_it_was_sent_breaks_the_channel(
     loop_errors.clear()
 
 
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_channel_whose_worker_ends_before_it_has_an_end_is_broken(run: Run, backend: str) -> None:
+    async def main() -> None:
+        async with pool_of(1, backend=backend) as pool:
+            tx, rx = await pool.channel(0, 1)
+            closed, _ = await pool.channel(0, 1)
+            closed.close()
+            receiving = asyncio.ensure_future(rx.recv())
+            await asyncio.sleep(0)
+            for slot in pool._slots:
+                assert slot.life is not None
+                slot.life.kill()
+            with pytest.raises(BrokenChannel):
+                await receiving
+            with pytest.raises(BrokenChannel):
+                await tx.send(1)
+            with pytest.raises(Unpicklable):
+                await pool.run(jobs.consume, rx)
+
+    run(main())
+
+
 def test_an_item_that_cannot_be_unpickled_breaks_it_too(run: Run, loop_errors: list[Any]) -> None:
     async def main() -> None:
         async with pool_of(1) as pool:

@@ -18,6 +18,10 @@ PAGES = {name: (DOCS / name).read_text() for name in EXAMPLES}
 PROGRAM = re.compile(r"```python\n((?:(?!```).)*?)```\n\n```text\n(.*?)```", re.DOTALL)
 
 
+NO_LOADER = "ignore:Module globals is missing a __spec__.loader:DeprecationWarning"
+"""From 3.15 on linecache says so of a main module that multiprocessing has run, when a stack of it is taken."""
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_examples_say_what_they_print(name: str) -> None:
     assert len(PROGRAM.findall(PAGES[name])) == PAGES[name].count("```text\n") == EXAMPLES[name]
@@ -41,7 +45,7 @@ def test_all_python_can_be_compiled(name: str) -> None:
 def test_example(program: str, output: str, tmp_path: Path) -> None:
     file = tmp_path / "example.py"  # processes import it
     file.write_text(program)
-    command = [sys.executable, "-W", "error", str(file)]
+    command = [sys.executable, "-W", "error", "-W", NO_LOADER, str(file)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert doctest.OutputChecker().check_output(output, done.stdout, doctest.ELLIPSIS), done.stdout

@@ -197,6 +197,8 @@ class Hub:
         self.lost = why
         for port in (*self._outlets.values(), *self._inlets.values()):
             port.end(why)
+        for end in list(self.ends):  # of channels with no end in the worker yet: there will be none
+            end._break(why)
         self.ends.clear()
 
 
