@@ -185,6 +185,10 @@ cdef class Channel(Waitable):
         """What receivers get when nothing will be sent any more."""
         return EndOfChannel if self.failure is None else BrokenChannel
 
+    cdef object closed_error(self, str text):
+        """What is raised by way of an end that is closed: it may have been for what `_break` says."""
+        return ClosedChannel(text) if self.failure is None else BrokenChannel(self.failure)
+
     cdef int unreserve(self) except -1:
         """A permit is gone, with what it was for or without."""
         self.reserved -= 1
@@ -198,7 +202,7 @@ cdef class Channel(Waitable):
 
     cdef int check_send(self, ChannelEnd end) except -1:
         if end.closed:
-            raise ClosedChannel("this sender is closed")
+            raise self.closed_error("this sender is closed")
         if self.open_receivers == 0:
             raise BrokenChannel(self.failure or NO_RECEIVERS)
         return 0
@@ -238,7 +242,7 @@ cdef class Channel(Waitable):
         """The next item, as it is stored; WOULD_BLOCK if there is none.  At its end `async for` stops."""
         cdef Waiter* waiter
         if end.closed:
-            raise ClosedChannel("this receiver is closed")
+            raise self.closed_error("this receiver is closed")
         if self.held():
             stored = self.take_stored()
             if self.senders.first != NULL:

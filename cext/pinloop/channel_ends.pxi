@@ -59,8 +59,9 @@ cdef class ChannelEnd:
         channel.check_thread()
         self.closed = True
         channel.fail_all(
-            &channel.senders if self.sends else &channel.receivers, <PyObject*>self, ClosedChannel,
-            "this end was closed while it waited")
+            &channel.senders if self.sends else &channel.receivers, <PyObject*>self,
+            ClosedChannel if channel.failure is None else BrokenChannel,
+            channel.failure or "this end was closed while it waited")
         channel.end_left(self.sends)
 
     def _check_thread(self):
@@ -70,7 +71,8 @@ cdef class ChannelEnd:
     def _break(self, str why):
         """Close this end, the last of its side, because what was behind it is lost.
 
-        The other side is told `why`, by BrokenChannel; receivers once they have what is still there.
+        The other side is told `why`, by BrokenChannel; receivers once they have what is still there. So is
+        whoever uses this end, or waits by way of it.
         """
         self.channel.failure = why
         self.close()

@@ -57,6 +57,8 @@ cdef class Channel(Waitable):
     @cython.final
     cdef object the_end(self)
     @cython.final
+    cdef object closed_error(self, str text)
+    @cython.final
     cdef int unreserve(self) except -1
     @cython.final
     cdef int check_send(self, ChannelEnd end) except -1

@@ -1498,7 +1498,8 @@ class ChannelEnd(Generic[_T]):
     def _break(self, why: str) -> None:
         """Close this end, the last of its side, because what was behind it is lost.
 
-        The other side is told `why`, by BrokenChannel; receivers once they have what is still there.
+        The other side is told `why`, by BrokenChannel; receivers once they have what is still there. So is
+        whoever uses this end, or waits by way of it.
         """
     def _check_items(self, check: Callable[[Any], object] | None) -> None:
         """Have `check(item)` called for what is sent from now on, in place of a check before; None for none.

@@ -19,7 +19,7 @@ PROGRAM = re.compile(r"```python\n((?:(?!```).)*?)```\n\n```text\n(.*?)```", re.
 
 
 NO_LOADER = "ignore:Module globals is missing a __spec__.loader:DeprecationWarning"
-"""From 3.15 on linecache says so of a main module that multiprocessing has run, when a stack of it is taken."""
+"""From 3.15 on linecache says so of a main module that multiprocessing has run."""
 
 
 @pytest.mark.parametrize("name", PAGES)
