@@ -82,6 +82,16 @@ def count_pipe(connection: Any) -> None:
     connection.send(seen)
 
 
+def do_shares(connection: Any) -> None:
+    """Do a function with each of some arguments, whenever they come."""
+    connection.send(None)
+    while (share := connection.recv()) is not None:
+        fn, args = share
+        for arg in args:
+            fn(arg)
+        connection.send(None)
+
+
 async def echo(trips: int) -> None:
     """Send bytes to and fro through socket pairs."""
 
@@ -237,6 +247,20 @@ class Dask(Kind):
         assert len(await self.client.gather(self.client.map(fn, args, pure=False))) == len(args)
 
 
+class Shares(Kind):
+    """No calls: each process is given its share of the work, all at once, and says when it has done it."""
+
+    def __init__(self, connections: list[Any]) -> None:
+        self.connections = connections
+
+    async def many(self, fn: Function, args: list[Any]) -> None:
+        count = len(self.connections)
+        for i, connection in enumerate(self.connections):
+            connection.send((fn, args[i::count]))
+        for connection in self.connections:
+            connection.recv()
+
+
 class Sender(Kind):
     """For items alone."""
 
@@ -312,6 +336,25 @@ async def _pool(workers: int) -> AsyncIterator[Kind]:
 
 
 @asynccontextmanager
+async def _shares(workers: int) -> AsyncIterator[Kind]:
+    spawn = multiprocessing.get_context("spawn")
+    pipes = [spawn.Pipe() for _ in range(workers)]
+    processes = [spawn.Process(target=do_shares, args=(theirs,)) for _, theirs in pipes]
+    for process in processes:
+        process.start()
+    for ours, _ in pipes:
+        ours.recv()
+    yield Shares([ours for ours, _ in pipes])
+    for ours, _ in pipes:
+        ours.send(None)
+    for process in processes:
+        process.join()
+    for pair in pipes:
+        for connection in pair:
+            connection.close()
+
+
+@asynccontextmanager
 async def _aiomultiprocess(workers: int) -> AsyncIterator[Kind]:
     import aiomultiprocess
 
@@ -352,6 +395,7 @@ OPEN: dict[str, Any] = {
     "Queue": _items(Queue),
     "Pipe": _items(Pipe),
     "threads": _threads,
+    "no calls": _shares,
 }
 """What opens a kind with so many workers."""
 

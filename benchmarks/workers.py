@@ -38,8 +38,11 @@ US = "pinloop"
 CALLERS = ("pinloop", "Executor", "Executor in asyncio", "Pool", "aiomultiprocess", "Dask")
 SENDERS = ("pinloop", "Queue", "Pipe")
 LOOPS = ("pinloop", "threads")
+LIMIT = "no calls"
+"""What the machine's cores give to processes that have nothing to do with each other: no contender."""
 BLOCK = 1 << 20
 COMPUTING = 0.005  # seconds of a call
+REPEATS = 3  # in a round, of what depends on what else the machine's cores do
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,13 @@ TABLES = (
             "blocks": Cell("blocks of 1 MiB", "MiB/s", SENDERS, more=True, digits=0),
         },
     ),
-    Table("Two cores", {"scale": Cell("two workers", "× one", CALLERS, more=True, digits=2)}),
+    Table(
+        "Two cores",
+        {
+            "scale": Cell("two workers", "× one", (*CALLERS, LIMIT), more=True, digits=2),
+            "rate": Cell("two workers", "calls/s", (*CALLERS, LIMIT), more=True, digits=0),
+        },
+    ),
     Table(
         "Loops in threads",
         {
@@ -93,7 +102,7 @@ TABLES = (
     ),
 )
 CELLS = {name: cell for table in TABLES for name, cell in table.cells.items()}
-ALONGSIDE = {"trip99": "trip", "flood_cpu": "flood", "map_cpu": "map", "echo2": "echo1"}
+ALONGSIDE = {"trip99": "trip", "flood_cpu": "flood", "map_cpu": "map", "echo2": "echo1", "rate": "scale"}
 """Lines that are measured with another one."""
 
 
@@ -196,9 +205,13 @@ class Run:
         calls = [self._length] * self.sizes.computing
         for pool in (one, two):
             await pool.many(pool.computes, calls[:8])
-        alone = await timed(one.many(one.computes, calls))
-        both = await timed(two.many(two.computes, calls))
-        self._note(number, cell, kind, alone / both)
+        times = []
+        for _ in range(REPEATS):
+            alone = await timed(one.many(one.computes, calls))
+            times.append((alone, await timed(two.many(two.computes, calls))))
+        self._note(number, cell, kind, statistics.median(alone / both for alone, both in times))
+        if cell == "scale":
+            self._note(number, "rate", kind, len(calls) / statistics.median(both for _, both in times))
 
     def _note(self, number: int, cell: str, kind: str, value: float) -> None:
         self.found.setdefault((cell, kind), {})[number] = value
@@ -236,7 +249,7 @@ class Run:
         if not cells:
             return []
         kinds = [kind for kind in self.kinds if any((cell, kind) in self.found for cell in cells)]
-        others = [kind for kind in kinds if kind != US] if US in kinds and len(kinds) > 1 else []
+        others = [kind for kind in kinds if kind not in (US, LIMIT)] if US in kinds and len(kinds) > 1 else []
         names = [table.columns.get(kind, kind) for kind in kinds]
         last = ["next best ÷ pinloop"] if others and not table.columns else []
         lines = [
@@ -248,7 +261,8 @@ class Run:
         for cell in cells:
             what = CELLS[cell]
             values = {kind: value for kind in kinds if (value := self.value(cell, kind)) is not None}
-            best = (max if what.more else min)(values, key=lambda kind: values[kind])
+            contenders = [kind for kind in values if kind != LIMIT] or list(values)
+            best = (max if what.more else min)(contenders, key=lambda kind: values[kind])
             figures = [self.figure(cell, kind, kind == best) for kind in kinds]
             if last:
                 ratios = [ratio for kind in others if (ratio := self.ratio(cell, kind)) is not None]

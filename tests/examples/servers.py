@@ -1,11 +1,13 @@
-"""The servers that the examples are run against: HTTP of a few lines, on a port of 127.0.0.1."""
+"""What the examples are run against, and with: servers on a port of 127.0.0.1, clients, programs."""
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pinloop
 
@@ -35,6 +37,38 @@ async def http(answer: Answer) -> AsyncIterator[str]:
     server = await pinloop.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+Ask = Callable[[str], Awaitable[str]]
+"""Sends a line; the line that comes back."""
+
+
+@contextlib.asynccontextmanager
+async def served(serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> AsyncIterator[int]:
+    """A server on a listener, until the block is left; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        task = asyncio.create_task(serve(listener))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@contextlib.asynccontextmanager
+async def client(port: int) -> AsyncIterator[Ask]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def ask(line: str) -> str:
+        writer.write(f"{line}\n".encode())
+        return (await reader.readline()).decode().rstrip("\n")
+
+    try:
+        yield ask
+    finally:
+        writer.close()
 
 
 def command(name: str, *args: str) -> list[str]:

@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,37 +13,16 @@ import pytest
 from examples import hashing_service
 from pinloop import Workers
 from tests.conftest import Run
-from tests.examples.servers import command
-
-Ask = Callable[[str], Awaitable[str]]
-
-
-@contextlib.asynccontextmanager
-async def client(port: int) -> AsyncIterator[Ask]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-
-    async def ask(line: str) -> str:
-        writer.write(f"{line}\n".encode())
-        return (await reader.readline()).decode().rstrip("\n")
-
-    try:
-        yield ask
-    finally:
-        writer.close()
+from tests.examples.servers import client, command, served
 
 
 @contextlib.asynccontextmanager
 async def service(patience: float = 60) -> AsyncIterator[tuple[Workers, int]]:
-    async with Workers(2, placement=None) as pool:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            task = asyncio.create_task(hashing_service.serve(listener, pool, patience))
-            try:
-                yield pool, listener.getsockname()[1]
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+    async with (
+        Workers(2, placement=None) as pool,
+        served(lambda listener: hashing_service.serve(listener, pool, patience)) as port,
+    ):
+        yield pool, port
 
 
 def test_stamps_are_found_and_no_search_goes_on(run: Run, no_fd_leak: None) -> None:

@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -15,37 +14,16 @@ import pytest
 from examples import sharded_cache
 from pinloop import Workers
 from tests.conftest import Run
-from tests.examples.servers import command
-
-Ask = Callable[[str], Awaitable[str]]
-
-
-@contextlib.asynccontextmanager
-async def client(port: int) -> AsyncIterator[Ask]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-
-    async def ask(line: str) -> str:
-        writer.write(f"{line}\n".encode())
-        return (await reader.readline()).decode().rstrip("\n")
-
-    try:
-        yield ask
-    finally:
-        writer.close()
+from tests.examples.servers import client, command, served
 
 
 @contextlib.asynccontextmanager
 async def cache(most: int = 100) -> AsyncIterator[tuple[Workers, int]]:
-    async with Workers(2, placement=None, setup=partial(sharded_cache.Shard, most)) as pool:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            task = asyncio.create_task(sharded_cache.serve(listener, pool))
-            try:
-                yield pool, listener.getsockname()[1]
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+    async with (
+        Workers(2, placement=None, setup=partial(sharded_cache.Shard, most)) as pool,
+        served(lambda listener: sharded_cache.serve(listener, pool)) as port,
+    ):
+        yield pool, port
 
 
 def test_what_is_set_is_there_for_all_until_it_is_deleted(run: Run, no_fd_leak: None) -> None:

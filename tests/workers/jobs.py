@@ -306,9 +306,10 @@ def setup_exits() -> NoReturn:
 
 
 def setup_fails_once(path: str) -> None:
-    if os.path.exists(path):
-        raise LookupError("not again")
-    report(path, "first")
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # one of two that ask at once is the first
+    except FileExistsError:
+        raise LookupError("not again") from None
 
 
 async def setup_hangs() -> None:
@@ -531,3 +532,60 @@ def boom_with(sock: socket.socket, explosive: Any) -> None: ...
 def kind_of(value: Any) -> str:
     with value:
         return type(value).__name__
+
+
+def busy(seconds: float) -> int:
+    """Compute for a while; the worker that did."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+    where = pinloop.workers.current_worker()
+    assert where is not None
+    return where.index
+
+
+async def busy_later(seconds: float) -> int:
+    return busy(seconds)
+
+
+def busy_told(path: str, x: int, seconds: float = 0.001) -> int:
+    report(path, str(x))
+    return busy(seconds)
+
+
+def busy_length(value: bytearray) -> tuple[int, int]:
+    return len(value), busy(0.002)
+
+
+def busy_with(value: Any) -> int:
+    return busy(0.002)
+
+
+class PickledOnce:
+    """What it becomes cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        return threading.Lock, ()
+
+
+class UnpickledThere:
+    """It can be unpickled everywhere but where it comes from."""
+
+    def __reduce__(self) -> Any:
+        return unpickled_there, (os.getpid(),)
+
+
+class Back(UnpickledThere):
+    """Of `UnpickledThere`, what comes of it: pickled once more, it says where it was first."""
+
+    def __init__(self, origin: int) -> None:
+        self.origin = origin
+
+    def __reduce__(self) -> Any:
+        return unpickled_there, (self.origin,)
+
+
+def unpickled_there(origin: int) -> Back:
+    if os.getpid() == origin:
+        raise LookupError("not here")
+    return Back(origin)

@@ -64,6 +64,19 @@ def test_many_calls_at_once(use: Use) -> None:
     use(test)
 
 
+def test_results_leave_while_others_compute(use: Use) -> None:
+    """Where loops share a GIL, the one that computes has to let it go."""
+
+    async def test(pool: Workers) -> None:
+        for job in (jobs.busy, jobs.busy_later):
+            calls = [pool[0].submit(job, 0.002) for _ in range(50)]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            assert sum(call.done() for call in calls) < 25
+            await asyncio.wait(calls)
+
+    use(test)
+
+
 @pytest.mark.parametrize("size", [0, 1, 100_000, 300_000, 5_000_000])
 def test_sizes(use: Use, size: int) -> None:
     async def test(pool: Workers) -> None:

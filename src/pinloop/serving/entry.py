@@ -86,8 +86,8 @@ def serve(
     else loading the app or `setup` raises in a worker; WorkerError if a worker does not start.
     """
     _check_choices(kind, balance, port, unix)
-    _check_least(0, grace=grace, start_timeout=start_timeout)
-    _check_least(1, backlog=backlog, limit=limit)
+    check_least(0, grace=grace, start_timeout=start_timeout)
+    check_least(1, backlog=backlog, limit=limit)
     if backend not in (None, "process", "thread"):
         raise ValueError(f"a service is of workers that are 'process' or 'thread', not {backend!r}")
     places = place(workers, placement)
@@ -140,11 +140,18 @@ def _check_choices(kind: str | None, balance: str | None, port: int | None, unix
         raise ValueError(f"balance must be 'reuseport', 'shared', 'acceptor' or None, not {balance!r}")
     if port is None and unix is None:
         raise ValueError("neither port nor unix is given: there is nowhere to listen")
-    if port is not None and not 0 <= port <= 65535:
+    if port is not None:
+        check_port(port)
+
+
+def check_port(port: int) -> None:
+    """Raise ValueError for what is no port."""
+    if not 0 <= port <= 65535:
         raise ValueError(f"port must be 0 to 65535, not {port!r}")
 
 
-def _check_least(least: int, **values: float) -> None:
+def check_least(least: int, **values: float) -> None:
+    """Raise ValueError for a value below the least."""
     for name, value in values.items():
         if not value >= least:
             raise ValueError(f"{name} must be {least} or more, not {value!r}")

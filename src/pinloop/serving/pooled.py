@@ -17,6 +17,7 @@ from ..errors import BrokenChannel, ChannelError
 from ..workers.errors import WorkerCrashed, WorkersClosed, WorkersFailed
 from .apps import HANDLER, load, travelling
 from .binding import REUSEPORT, SHARED, Address, Listeners, open_listeners, reuseport_option
+from .entry import check_least, check_port
 from .host import Host, Plan
 from .occupant import PATIENCE
 from .sites import HandlerSite
@@ -195,11 +196,9 @@ async def serve_by(
     limit: int,
 ) -> PoolServer:
     """What `Workers.serve` does."""
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port must be 0 to 65535, not {port!r}")
-    for name, value, least in (("grace", grace, 0.0), ("backlog", backlog, 1), ("limit", limit, 1)):
-        if not value >= least:
-            raise ValueError(f"{name} must be {least:g} or more, not {value!r}")
+    check_port(port)
+    check_least(0, grace=grace)
+    check_least(1, backlog=backlog, limit=limit)
     processes = pool.backend == "process"
     own = tls_of(tls["certfile"], tls["keyfile"], tls["password"], tls["ssl"], processes)
     plan = Plan(

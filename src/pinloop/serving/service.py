@@ -8,12 +8,13 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from ..scopes import scope
+from ..workers.ending import conclude, uninterrupted
 from ..workers.errors import WorkersClosed, WorkersFailed
 from ..workers.supervise import Backend, Restart, Restarts, Rules
 from .acceptor import Acceptor
@@ -125,7 +126,7 @@ class Service:
         except BaseException:
             for occupant in self._occupants:
                 occupant.slot.kill()
-            await self._uninterrupted(self._loop.create_task(self._shut()))
+            await uninterrupted(self._loop.create_task(self._shut()), self.cut)
             self._state = CLOSED
             await self._scope.__aexit__(*sys.exc_info())
             raise
@@ -174,47 +175,18 @@ class Service:
     ) -> bool:
         if self._state not in (SERVING, DRAINING, CLOSED):
             raise RuntimeError(f"{self!r} cannot be left")
-        cancelled = await self._uninterrupted(self._drain_once())
+        cancelled = await uninterrupted(self._drain_once(), self.cut)
         end = cancelled or exc
         swallowed = await self._scope.__aexit__(
             type(end) if end else None, end, None if end is None else end.__traceback__
         )
-        return self._conclude(exc, None if swallowed else end)
-
-    def _conclude(self, exc: BaseException | None, end: BaseException | None) -> bool:
-        """Raise what is to be raised, and report the rest."""
         problems, self._problems = self._problems, []
-        if self._failure is not None:
-            if isinstance(end, asyncio.CancelledError):
-                problems.insert(0, self._failure)
-            else:
-                end = self._failure
-        if end is None and problems:
-            if len(problems) == 1:
-                raise problems[0]
-            raise BaseExceptionGroup("workers did not end well", problems)
-        self._report(problems)
-        if end is not None and end is not exc:
-            raise end
-        return end is None and exc is not None
+        return conclude(exc, None if swallowed else end, self._failure, problems, self._report)
 
-    def _report(self, problems: Iterable[BaseException]) -> None:
-        for problem in problems:
-            self._loop.call_exception_handler(
-                {"message": "a worker did not end well", "exception": problem, "service": self}
-            )
-
-    async def _uninterrupted(self, ending: asyncio.Future[Any]) -> BaseException | None:
-        """Wait for the workers to end; when cancelled, cut what is open and wait on."""
-        cancelled: BaseException | None = None
-        while not ending.done():
-            try:
-                await asyncio.wait([ending])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self.cut()
-        ending.result()
-        return cancelled
+    def _report(self, problem: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {"message": "a worker did not end well", "exception": problem, "service": self}
+        )
 
     # ---------------------------------------------------------------- draining --
 
@@ -308,7 +280,8 @@ class Service:
     async def _retire(self, occupant: Occupant) -> None:
         await occupant.leave()
         self._occupants.discard(occupant)
-        self._report(occupant.slot.problems)
+        for problem in occupant.slot.problems:
+            self._report(problem)
 
     # ------------------------------------------------------------------ signals --
 

@@ -27,13 +27,17 @@ from .link import Link
 from .wire import (
     BYTES,
     CALL,
+    CALL_ANYWHERE,
     CALL_WITH_ENDS,
     CANCEL,
     CANCELLED,
     DEFINE,
     ERROR,
     EXPIRED,
+    RECALL,
+    RECALLED,
     RESULT,
+    RETURNED,
     lightened,
     loads,
 )
@@ -56,6 +60,8 @@ class _Arrived(NamedTuple):
     known: int
     """The number of the function, if it is one that is told once; else -1."""
     deadline: float | None
+    anywhere: bool
+    """Whether another worker may have it instead."""
 
 
 class Callee:
@@ -84,7 +90,9 @@ class Callee:
         self._marked = 0.0
         link.handlers[DEFINE] = self._on_define
         link.handlers[CALL] = self._on_call
+        link.handlers[CALL_ANYWHERE] = functools.partial(self._on_call, anywhere=True)
         link.handlers[CALL_WITH_ENDS] = functools.partial(self._on_call, ends=True)
+        link.handlers[RECALL] = self._on_recall
         link.handlers[CANCEL] = self._on_cancel
 
     def _on_define(self, number: int, payload: Any) -> None:
@@ -94,7 +102,7 @@ class Callee:
             raise_if_it_ends_all(error)
             self._functions[number] = _Unknown(error)
 
-    def _on_call(self, number: int, payload: Any, ends: bool = False) -> None:
+    def _on_call(self, number: int, payload: Any, ends: bool = False, anywhere: bool = False) -> None:
         try:
             fn, args, *extras = self._link.load(payload)
             if ends:
@@ -116,7 +124,7 @@ class Callee:
             carried, deadline = extras
             if carried is not None:
                 context.run(contexts.apply if self._link.pickles else contexts.take_over, carried)
-        call = _Arrived(number, context, fn, args, known, deadline)
+        call = _Arrived(number, context, fn, args, known, deadline, anywhere)
         if self._must_wait(call):
             self._waiting[number] = call
         else:
@@ -131,7 +139,7 @@ class Callee:
         return self._held
 
     def _begin(self, call: _Arrived) -> None:
-        number, context, fn, args, known, deadline = call
+        number, context, fn, args, known, deadline, _ = call
         if known not in self._quick:
             self._link.flush()  # so that no result waits for the end of this call
         if deadline is not None:
@@ -201,6 +209,20 @@ class Callee:
         if known >= 0:
             self._quick.add(known)
         return True
+
+    def _on_recall(self, many: int, _: Any) -> None:
+        """Give back the last that wait: for the first it is sooner their turn."""
+        back = 0
+        for call in [call for call in self._waiting.values() if call.anywhere][-many:]:
+            try:
+                args = lightened(call.args) if self._link.pickles else call.args
+                self._link.post(RETURNED, call.number, (None if call.known >= 0 else call.fn, args))
+            except BaseException as error:  # not all that can be unpickled can be pickled again
+                raise_if_it_ends_all(error)
+                continue
+            del self._waiting[call.number]
+            back += 1
+        self._link.post(RECALLED, back)
 
     def _on_cancel(self, number: int, _: Any) -> None:
         if self._waiting.pop(number, None) is not None:

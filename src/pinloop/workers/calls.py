@@ -1,7 +1,9 @@
 """Calls: `Caller` is a worker's calls seen from the pool. In the worker there is a `Callee`, of callee.py.
 
 A call is a CALL with a number, and its end one message with the same number: RESULT, ERROR, CANCELLED or
-EXPIRED. So a call ends exactly once: by that message, or by the end of the link.
+EXPIRED. So a call ends exactly once: by that message, or by the end of the link. One that any worker may have
+is a CALL_ANYWHERE, and can be had back before it begins: RECALL asks for some, each that comes is a RETURNED,
+and RECALLED follows.
 """
 
 from __future__ import annotations
@@ -30,13 +32,17 @@ from .errors import (
 from .link import Link
 from .wire import (
     CALL,
+    CALL_ANYWHERE,
     CALL_WITH_ENDS,
     CANCEL,
     CANCELLED,
     DEFINE,
     ERROR,
     EXPIRED,
+    RECALL,
+    RECALLED,
     RESULT,
+    RETURNED,
     lightened,
 )
 
@@ -44,6 +50,8 @@ KNOWN_TYPES: set[type] = {FunctionType}
 """Types of functions that a worker is told once: those that stay what they are."""
 
 MOST_KNOWN = 4096  # functions that a worker is told once and knows by a number from then on
+FEW = 1  # calls that a worker has left when it is about to idle: during the last one others can come
+REST = 0.01  # seconds for which a worker that had no calls to give back is not asked again
 BELATED = 0.25  # seconds for which a cancellation that is due here may be late
 
 
@@ -60,6 +68,14 @@ class Expired(Exception):
     """The deadline passed in the worker before it did here."""
 
 
+class Returned(Exception):
+    """The call came back from its worker and did not begin there: it is to be made in another."""
+
+    def __init__(self, content: tuple[Callable[..., Any] | None, tuple[Any, ...]] | None) -> None:
+        self.content = content
+        """The function, if it is not known by a number, and the arguments: what the worker was sent."""
+
+
 class _Call:
     __slots__ = ("aborted", "asked", "fn", "future")
 
@@ -74,32 +90,49 @@ class Caller:
     """The calls of one worker, in the pool."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, link: Link, index: int, hub: Hub, tally: Tally
+        self,
+        loop: asyncio.AbstractEventLoop,
+        link: Link,
+        index: int,
+        hub: Hub,
+        tally: Tally,
+        on_idle: Callable[[], None],
     ) -> None:
         self.hub = hub
         self.tally = tally
         self.lost = False
         self.calls: dict[int, _Call] = {}
+        self.rests_until = 0.0
+        """When it may be asked again for calls, by the loop's clock."""
         self._loop = loop
         self._link = link
         self._index = index
+        self._on_idle = on_idle
         self._number = 0
+        self._recalled = 0  # the last call when the worker was asked for calls back
+        self._barren = 0  # the same, when none came
+        self._recalling = False
         self._known: dict[Callable[..., Any], int] = {}
         link.handlers[RESULT] = self._on_result
         link.handlers[ERROR] = self._on_error
         link.handlers[CANCELLED] = self._on_cancelled
         link.handlers[EXPIRED] = self._on_expired
+        link.handlers[RETURNED] = self._on_returned
+        link.handlers[RECALLED] = self._on_recalled
 
     # --------------------------------------------------------------- calling --
 
-    async def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Call `fn(*args)` in the worker. Cancelled, the call there is cancelled, and its end awaited."""
+    async def call(self, fn: Callable[..., Any], args: tuple[Any, ...], anywhere: bool = False) -> Any:
+        """Call `fn(*args)` in the worker. Cancelled, the call there is cancelled, and its end awaited.
+
+        Raises Returned, if it is one for any worker: for `recall`, before it began.
+        """
         link = self._link
         while link.congested:
             await link.drained()
         number = self._number = self._number + 1
         try:
-            self._post(number, fn, args)
+            self._post(CALL_ANYWHERE if anywhere else CALL, number, fn, args)
         except Exception as error:
             if not sockets.has_sockets(args):
                 self._explain(fn, args, error)
@@ -126,12 +159,12 @@ class Caller:
         """The same for a call with sockets: pickling refuses them, which is how they are noticed."""
         try:
             packed, fds = sockets.pack(args)
-            self._post(number, fn, packed, fds)
+            self._post(CALL_WITH_ENDS, number, fn, packed, fds)
         except Exception as error:
             self._explain(fn, tuple(None if sockets.has_sockets((arg,)) else arg for arg in args), error)
 
     def _post(
-        self, number: int, fn: Callable[..., Any], args: tuple[Any, ...], fds: Sequence[int] = ()
+        self, kind: int, number: int, fn: Callable[..., Any], args: tuple[Any, ...], fds: Sequence[int] = ()
     ) -> None:
         what: Any = self._known.get(fn) if type(fn) in KNOWN_TYPES else fn
         if what is None:
@@ -139,7 +172,6 @@ class Caller:
         link = self._link
         carried: Any = contexts.variables() if link.pickles else list(contextvars.copy_context().items())
         deadline = contexts.deadline()
-        kind = CALL_WITH_ENDS if fds else CALL
         shipments: list[Any] | None = None
         if self.hub.offers:
             args, shipments = self.hub.pack(args)
@@ -195,10 +227,27 @@ class Caller:
             except Expired:
                 return
 
+    def recall(self, many: int) -> None:
+        """Have the worker give back up to so many calls that are for any worker and have not begun."""
+        self._recalling = True
+        self._recalled = self._number
+        self._link.post(RECALL, many)
+
+    @property
+    def may_recall(self) -> bool:
+        """Whether some may come: not if it is being asked, or had none and has been given none since."""
+        return not self._recalling and self._number > self._barren
+
     # --------------------------------------------------------------- answers --
 
-    def _on_result(self, number: int, payload: Any) -> None:
+    def _ended(self, number: int) -> _Call:
         call = self.calls.pop(number)
+        if len(self.calls) <= FEW:
+            self._on_idle()
+        return call
+
+    def _on_result(self, number: int, payload: Any) -> None:
+        call = self._ended(number)
         try:
             result = self._link.load(payload)
         except BaseException as error:
@@ -217,7 +266,7 @@ class Caller:
             call.future.set_result(result)
 
     def _on_error(self, number: int, payload: Any) -> None:
-        call = self.calls.pop(number)
+        call = self._ended(number)
         cause: BaseException | None = None
         try:
             error, text = self._link.load(payload)
@@ -236,17 +285,37 @@ class Caller:
         self._fail(call, error, cause)
 
     def _on_cancelled(self, number: int, payload: Any) -> None:
-        call = self.calls.pop(number)
+        self._cancelled(self._ended(number), *self._link.load(payload))
+
+    def _cancelled(self, call: _Call, *args: str) -> None:
         self.tally.cancelled += 1
         if call.aborted:
             self._end(call, WorkersClosed(f"the pool was closed while {name_of(call.fn)} was under way"))
-            return
-        arguments = self._link.load(payload)
-        self._end(call, CancelledError(*arguments))
+        else:
+            self._end(call, CancelledError(*args))
 
     def _on_expired(self, number: int, _: Any) -> None:
         self.tally.cancelled += 1
-        self._end(self.calls.pop(number), Expired())
+        self._end(self._ended(number), Expired())
+
+    def _on_returned(self, number: int, payload: Any) -> None:
+        call = self.calls.pop(number)
+        if call.asked:  # the worker had nothing left to cancel
+            self._cancelled(call)
+            return
+        content = None
+        try:
+            content = self._link.load(payload)
+        except BaseException as error:  # what it has become there cannot be had here
+            raise_if_it_ends_all(error)
+        finally:
+            self._end(call, Returned(content))
+
+    def _on_recalled(self, many: int, _: Any) -> None:
+        self._recalling = False
+        if not many:
+            self._barren = self._recalled
+            self.rests_until = self._loop.time() + REST
 
     def _fail(self, call: _Call, error: BaseException, cause: BaseException | None = None) -> None:
         self.tally.failed += 1
@@ -282,5 +351,5 @@ class Caller:
 
 def _raise_unless_cancelled(future: asyncio.Future[Any]) -> None:
     error = future.exception()
-    if error is not None and not isinstance(error, (CancelledError, Expired)):
+    if error is not None and not isinstance(error, (CancelledError, Expired, Returned)):
         raise error

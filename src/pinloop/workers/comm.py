@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
-from .link import GATHER, HIGH_WATER, LOW_WATER, Handler, nothing
-from .wire import Buffer, Inflow, dumps_by_value, encode, loads
+from .link import GATHER, HIGH_WATER, LOW_WATER, LinkEnd, nothing
+from .wire import Buffer, Inflow, dumps_by_value, encode
 
 TELL = 64 * 1024  # bytes that one end has handled when it tells the other, if it has nothing else to say
 MOST = 1 << 26  # bytes in one message
+STEP_BACK = 2e-5  # seconds without the GIL in which the pump's thread gets it
 FAREWELL = 10.0  # seconds that the last message has to leave
 
 Batch = tuple[float, int, Buffer]
@@ -83,22 +84,26 @@ class Pump:
         self._comm.abort()
 
 
-class CommLink:
-    """One end of the link. With `pauses` it does not tell what it has handled while it is congested."""
+class CommLink(LinkEnd):
+    """One end of the link. With `pauses` it does not tell what it has handled while it is congested.
+
+    With `computes`, what happens in its loop may keep the GIL from the pump. A thread that lets it go for a
+    moment now and then, as a loop does when it polls, has it back before one that waits for it has woken; and
+    who waits does not insist (after 5 ms) when it was let go meanwhile. So `flush` steps back.
+    """
 
     pickles = True
     dumps = staticmethod(dumps_by_value)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pump: Pump, pauses: bool = False) -> None:
-        self.handlers: dict[int, Handler] = {}
-        self.on_lost: Callable[[], None] = nothing
-        self.congested = False
-        self.received = 0
-        self.posted = 0
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, pump: Pump, computes: bool = False, pauses: bool = False
+    ) -> None:
+        super().__init__(loop)
         self.ahead = 0.0
-        self._loop = loop
         self._pump = pump
         self._same = pump._loop is loop
+        self._computes = computes and not self._same
+        self._left = True  # to the pump, since it was let run
         self._pauses = pauses
         self._inflow = Inflow(None, self._handle)
         self._out: list[Buffer] = []
@@ -108,8 +113,6 @@ class CommLink:
         self._flushed = 0.0
         self._begun = False
         self._early: list[tuple[float, int, Buffer]] = []
-        self._lost = False
-        self._waiters: list[asyncio.Future[None]] = []
 
     def begin(self) -> None:
         self._begun = True
@@ -151,16 +154,22 @@ class CommLink:
             self.congested = True
         if not self._flushing:
             if monotonic() - self._flushed > GATHER:
-                self.flush()
+                self._flush()
             else:
                 self._flushing = True
                 self._loop.call_soon(self._flush_soon)
 
     def _flush_soon(self) -> None:
         self._flushing = False
-        self.flush()
+        self._flush()
 
     def flush(self) -> None:
+        self._flush()
+        if self._computes and not self._left:
+            self._left = True
+            sleep(STEP_BACK)
+
+    def _flush(self) -> None:
         if self._out and not self._lost:
             out, self._out = self._out, []
             self._flushed = monotonic()
@@ -170,24 +179,13 @@ class CommLink:
         handled = 0
         if not (self._pauses and self.congested):
             handled, self._handled = self._handled, 0
+        self._left = False
         self._tell_pump(self._pump.write, handled, data)
 
-    async def drained(self) -> None:
-        while self.congested:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-
     async def sent(self) -> None:
-        self.flush()  # the pump writes in order, and its last word after all else
+        self._flush()  # the pump writes in order, and its last word after all else
 
     # -------------------------------------------------------------------- in --
-
-    def load(self, payload: Any) -> Any:
-        data, buffers = payload
-        if isinstance(data, Exception):
-            raise data
-        return loads(data, buffers=buffers)
 
     def take(self) -> None:
         pass
@@ -219,37 +217,16 @@ class CommLink:
             self._write(b"")
 
     def _uncongest(self) -> None:
-        self.congested = False
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        super()._uncongest()
         self._tell_handled()
 
-    def _handle(self, kind: int, number: int, payload: Any) -> None:
-        if self._lost:
-            return
-        try:
-            self.handlers[kind](number, payload)
-        except Exception as error:
-            self._loop.call_exception_handler(
-                {"message": f"a message of kind {kind} could not be handled", "exception": error}
-            )
-
     # ------------------------------------------------------------------- end --
-
-    def lose(self) -> None:
-        """Nothing more will come; called in this link's loop."""
-        if not self._lost:
-            on_lost = self.on_lost
-            self.close()
-            on_lost()
 
     def close(self) -> None:
         """No more messages, either way. What was flushed still leaves: the pump ends the comm."""
         if self._lost:
             return
-        self.flush()
+        self._flush()
         self._lost = True
         self.on_lost = nothing
         self.handlers = {}

@@ -59,7 +59,7 @@ class Hosted:
         self._dask = asyncio.get_running_loop()
         self._there = new_event_loop(spin_us=spin_us)
         self._pump = pump
-        self._link = CommLink(self._there, pump, pauses=True)
+        self._link = CommLink(self._there, pump, computes=True, pauses=True)
         self._index = index
         self._cpus = cpus
         self._ended: asyncio.Future[str] = self._dask.create_future()

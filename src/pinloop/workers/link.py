@@ -82,7 +82,60 @@ class Link(Protocol):
         """Give the descriptors back. What was not sent is dropped."""
 
 
-class SocketLink:
+class LinkEnd:
+    """What all ends have: handlers, and who waits because it is congested."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.handlers: dict[int, Handler] = {}
+        self.on_lost: Callable[[], None] = nothing
+        self.congested = False
+        self.received = 0
+        self.posted = 0
+        self._loop = loop
+        self._lost = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def load(self, payload: Any) -> Any:
+        data, buffers = payload
+        if isinstance(data, Exception):
+            raise data
+        return loads(data, buffers=buffers)
+
+    def _handle(self, kind: int, number: int, payload: Any) -> None:
+        if self._lost:  # by what came just before
+            return
+        try:
+            self.handlers[kind](number, payload)
+        except Exception as error:
+            self._loop.call_exception_handler(
+                {"message": f"a message of kind {kind} could not be handled", "exception": error}
+            )
+
+    async def drained(self) -> None:
+        while self.congested:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _uncongest(self) -> None:
+        self.congested = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def lose(self) -> None:
+        """Nothing more will come; called in this link's loop."""
+        if not self._lost:
+            on_lost = self.on_lost
+            self.close()
+            on_lost()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class SocketLink(LinkEnd):
     """The end of a link between processes: one of a pair of sockets, and one of the pair for descriptors.
 
     With `pauses` it does not read while it is congested. One end of a link may do that, not both.
@@ -95,13 +148,9 @@ class SocketLink:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, side: Side, pauses: bool = False
     ) -> None:
+        super().__init__(loop)
         sock.setblocking(False)
-        self.handlers: dict[int, Handler] = {GIVEN_BACK: self._on_given_back}
-        self.on_lost: Callable[[], None] = nothing
-        self.congested = False
-        self.received = 0
-        self.posted = 0
-        self._loop = loop
+        self.handlers[GIVEN_BACK] = self._on_given_back
         self._sock = sock
         self._fd = sock.fileno()
         self._side = side
@@ -115,8 +164,6 @@ class SocketLink:
         self._pauses = pauses
         self._paused = False
         self._taking = False
-        self._lost = False
-        self._waiters: list[asyncio.Future[None]] = []
 
     def begin(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
@@ -212,19 +259,6 @@ class SocketLink:
         if self.congested and not self._side.exhausted:
             self._uncongest()
 
-    def _uncongest(self) -> None:
-        self.congested = False
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def drained(self) -> None:
-        while self.congested:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-
     async def sent(self) -> None:
         self.flush()
         while self._out:
@@ -237,12 +271,6 @@ class SocketLink:
 
     # -------------------------------------------------------------------- in --
 
-    def load(self, payload: Any) -> Any:
-        data, buffers = payload
-        if isinstance(data, Exception):
-            raise data
-        return loads(data, buffers=buffers)
-
     def _readable(self) -> None:
         inflow = self._inflow
         self._taking = True
@@ -251,7 +279,7 @@ class SocketLink:
                 room = inflow.room()
                 count = self._sock.recv_into(room)
                 if count == 0:
-                    self._lose()
+                    self.lose()
                     return
                 self.received += 1
                 inflow.fed(count)
@@ -260,7 +288,7 @@ class SocketLink:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._lose()
+            self.lose()
         finally:
             self._taking = False
 
@@ -271,25 +299,11 @@ class SocketLink:
             if self.received == before:
                 return
 
-    def _handle(self, kind: int, number: int, payload: Any) -> None:
-        try:
-            self.handlers[kind](number, payload)
-        except Exception as error:
-            self._loop.call_exception_handler(
-                {"message": f"a message of kind {kind} could not be handled", "exception": error}
-            )
-
     def _on_given_back(self, number: int, payload: Any) -> None:
         self._side.given_back(number, self.load(payload))
         self._relieve()
 
     # ------------------------------------------------------------------- end --
-
-    def _lose(self) -> None:
-        if not self._lost:
-            on_lost = self.on_lost
-            self.close()
-            on_lost()
 
     def close(self) -> None:
         if self._lost:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from .._core import Receiver, Sender
 from ..scopes import scope
 from .backends import check_watch, make_backend
-from .calls import Caller, name_of
+from .balance import balance
+from .calls import Caller, Returned, name_of
 from .counts import PoolMetrics, WorkerMetrics, add_pool, remove_pool
+from .ending import conclude, uninterrupted
 from .errors import WorkerCrashed, WorkersClosed, WorkersFailed
 from .keys import owner
 from .mapping import Mapped, mapped
@@ -122,6 +124,7 @@ class Workers:
         self._servers: set[PoolServer] = set()
         self._waiters: list[asyncio.Future[None]] = []  # for a worker to be up, or for the last call to end
         self._next = 0
+        self._balancing = False  # `_balance` is scheduled
 
     def __repr__(self) -> str:
         return f"<Workers {STATES[self._state]} n={len(self._places)} backend={self._backend.name}>"
@@ -142,7 +145,9 @@ class Workers:
         try:
             self._places = await self._backend.open(self._places)
             self._slots = [
-                Slot(index, cpus, self._backend, self._rules, self._restarts, self._wake)
+                Slot(
+                    index, cpus, self._backend, self._rules, self._restarts, self._slot_changed, self._on_idle
+                )
                 for index, cpus in enumerate(self._places)
             ]
             await self._start()
@@ -178,6 +183,11 @@ class Workers:
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
         await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+
+    def _slot_changed(self) -> None:
+        """A worker is up, or down."""
+        self._wake()
+        self._on_idle()
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -222,39 +232,19 @@ class Workers:
             type(end) if end else None, end, None if end is None else end.__traceback__
         )
         problems = [problem for slot in self._slots for problem in slot.problems]
-        return self._conclude(exc, None if swallowed else end, problems)
+        return conclude(exc, None if swallowed else end, self._failure, problems, self._report)
 
-    def _conclude(self, exc: BaseException | None, end: BaseException | None, problems: list[Any]) -> bool:
-        """Raise what is to be raised, and report the rest."""
-        if self._failure is not None:
-            if isinstance(end, asyncio.CancelledError):
-                problems.insert(0, self._failure)
-            else:
-                end = self._failure
-        if end is None and problems:
-            if len(problems) == 1:
-                raise problems[0]
-            raise BaseExceptionGroup("workers did not end well", problems)
-        for problem in problems:
-            self._loop.call_exception_handler(
-                {"message": "a worker did not end well", "exception": problem, "pool": self}
-            )
-        if end is not None and end is not exc:
-            raise end
-        return end is None and exc is not None
+    def _report(self, problem: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {"message": "a worker did not end well", "exception": problem, "pool": self}
+        )
 
     async def _uninterrupted(self, ending: asyncio.Future[Any]) -> BaseException | None:
-        """Wait for the workers to end; when cancelled, kill them and wait on."""
-        cancelled: BaseException | None = None
-        while not ending.done():
-            try:
-                await asyncio.wait([ending])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                for slot in self._slots:
-                    slot.kill()
-        ending.result()
-        return cancelled
+        return await uninterrupted(ending, self._kill)
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            slot.kill()
 
     async def _shut(self, hurried: bool) -> None:
         """End the calls, then the workers."""
@@ -293,6 +283,8 @@ class Workers:
     async def run(self, fn: Callable[..., T], *args: Any, idempotent: bool = False) -> T: ...
     async def run(self, fn: Function, *args: Any, idempotent: bool = False) -> Any:
         """Call `fn(*args)` in the worker that has the fewest calls, and return its result.
+
+        A call that has not begun there when another worker has next to nothing to do is made in that one.
 
         `fn` is a coroutine function, which runs beside the worker's other calls, or a plain function, which
         holds them up while it runs. It is sent by its name, so it must be one that can be imported, or of the
@@ -388,7 +380,10 @@ class Workers:
                 slot = only or self._least_loaded()
                 caller = slot.caller or await self._up(only)
                 try:
-                    return await caller.call(fn, args)
+                    return await caller.call(fn, args, anywhere=only is None)
+                except Returned as back:
+                    if back.content is not None:  # as they were when the call was made
+                        fn, args = back.content[0] or fn, back.content[1]
                 except WorkerCrashed:
                     if not caller.lost or tries <= 0:
                         raise
@@ -411,6 +406,19 @@ class Workers:
             if caller is not None and len(caller.calls) < least:
                 best, least = slots[i], len(caller.calls)
         return best
+
+    def _on_idle(self) -> None:
+        """A worker has next to nothing to do."""
+        if self._active > 2 and not self._balancing:
+            self._balancing = True
+            self._loop.call_soon(self._balance)  # once those whose calls have ended have made their next ones
+
+    def _balance(self) -> None:
+        callers = [slot.caller for slot in self._slots if slot.caller is not None]
+        again = balance(callers, self._loop.time())
+        self._balancing = again is not None
+        if again is not None:
+            self._loop.call_at(again, self._balance)
 
     async def _up(self, only: Slot | None) -> Caller:
         """Wait for a worker that is being restarted: this one, or any."""

@@ -14,7 +14,7 @@ from .calls import Caller
 from .channel import Hub
 from .counts import Tally, WorkerMetrics
 from .errors import RemoteTraceback, Unpicklable, WorkerCrashed, WorkerError, WorkersFailed
-from .link import Link
+from .link import Link, nothing
 from .placement import CPUs
 from .wire import ENDED, FAILED, MEASURE, MEASURED, PING, PONG, READY, START, STOP
 from .worker import Hooks
@@ -107,6 +107,7 @@ class Slot:
         rules: Rules,
         restarts: Restarts,
         changed: Callable[[], None],
+        on_idle: Callable[[], None] = nothing,
     ) -> None:
         self.index = index
         self.cpus = cpus
@@ -121,6 +122,7 @@ class Slot:
         self._rules = rules
         self._restarts = restarts
         self._changed = changed  # tells the pool that it is up, or down
+        self._on_idle = on_idle  # that it has next to nothing to do
         self._stopping = False
         self._asked: dict[int, asyncio.Future[Metrics | None]] = {}  # for the metrics of its loop
         self._questions = 0
@@ -154,7 +156,7 @@ class Slot:
             failed = 0
             self.life = life
             hub = Hub(self._loop, life.link)
-            self.caller = Caller(self._loop, life.link, self.index, hub, self.tally)
+            self.caller = Caller(self._loop, life.link, self.index, hub, self.tally, self._on_idle)
             self._watch = Watch(self._loop, life, self._rules)
             self._changed()
             try:
@@ -313,7 +315,7 @@ class Watch:
         self._missed = 0
         self._received = life.link.received
         self._handle: asyncio.Handle | None = None
-        life.link.handlers[PONG] = _ignore
+        life.link.handlers[PONG] = nothing
         # A beat is a quarter of the time that a worker has: it is the parent's loop that may be late, too.
         self._interval = min(TICK if self._limit else math.inf, (self._heartbeat or math.inf) / 4)
         if self._interval < math.inf:
@@ -380,7 +382,3 @@ async def _until_done(future: AnyFuture) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
-
-
-def _ignore(*_: Any) -> None:
-    pass

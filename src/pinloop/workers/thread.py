@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..runner import new_event_loop
-from .link import Handler, nothing
+from .link import LinkEnd, nothing
 from .placement import CPUs, pin
 from .worker import CurrentWorker, work
 
@@ -25,26 +25,20 @@ PATIENCE = 1.0
 Message = tuple[int, int, Any]
 
 
-class ThreadLink:
+class ThreadLink(LinkEnd):
     """One end of a link between two loops of this process."""
 
     pickles = False
     ahead = 0.0
     dumps = staticmethod(pickle.dumps)
-    congested = False  # there is no buffer between the two that could be full
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.handlers: dict[int, Handler] = {}
-        self.on_lost: Callable[[], None] = nothing
-        self.received = 0
-        self.posted = 0
-        self._loop = loop
+        super().__init__(loop)  # never congested: there is no buffer between the two that could be full
         self._other: ThreadLink
         self._out: list[Message] = []
         self._flushing = False
         self._begun = False
         self._early: list[list[Message]] = []
-        self._lost = False
 
     def begin(self) -> None:
         self._begun = True
@@ -77,9 +71,6 @@ class ThreadLink:
         with contextlib.suppress(RuntimeError):  # its loop is closed
             self._other._loop.call_soon_threadsafe(what, *args)
 
-    async def drained(self) -> None:
-        pass
-
     async def sent(self) -> None:
         self.flush()
 
@@ -92,21 +83,8 @@ class ThreadLink:
             self._early.append(batch)
             return
         self.received += 1
-        for kind, number, payload in batch:
-            if self._lost:
-                return
-            try:
-                self.handlers[kind](number, payload)
-            except Exception as error:
-                self._loop.call_exception_handler(
-                    {"message": f"a message of kind {kind} could not be handled", "exception": error}
-                )
-
-    def _lose(self) -> None:
-        if not self._lost:
-            on_lost = self.on_lost
-            self.close()
-            on_lost()
+        for message in batch:
+            self._handle(*message)
 
     def close(self) -> None:
         if not self._lost:
@@ -114,7 +92,7 @@ class ThreadLink:
             self._lost = True
             self.on_lost = nothing
             self.handlers = {}
-            self._tell(self._other._lose)
+            self._tell(self._other.lose)
 
 
 def linked(one: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop) -> tuple[ThreadLink, ThreadLink]:

@@ -19,9 +19,9 @@ HEADER = struct.Struct("=QQHBB")
 """Bytes that follow, number (of a call, a channel ...), how many out-of-band buffers, kind, flags."""
 
 # The kinds of messages. To a worker:
-START, DEFINE, CALL, CALL_WITH_ENDS, CANCEL, PING, STOP, MEASURE = range(1, 9)
+START, DEFINE, CALL, CALL_ANYWHERE, CALL_WITH_ENDS, CANCEL, RECALL, PING, STOP, MEASURE = range(10)
 # From a worker:
-READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, PONG, ENDED, MEASURED = range(11, 20)
+READY, FAILED, RESULT, ERROR, CANCELLED, EXPIRED, RETURNED, RECALLED, PONG, ENDED, MEASURED = range(10, 21)
 # Both ways, of channels:
 ITEMS, CREDIT, SENDERS_GONE, RECEIVERS_GONE = range(21, 25)
 # Both ways, of segments of shared memory:
