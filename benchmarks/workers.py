@@ -89,6 +89,7 @@ TABLES = (
         {
             "scale": Cell("two workers", "× one", (*CALLERS, LIMIT), more=True, digits=2),
             "rate": Cell("two workers", "calls/s", (*CALLERS, LIMIT), more=True, digits=0),
+            "busy": Cell("two workers", "cores computing", (*CALLERS, LIMIT), more=True, digits=2),
         },
     ),
     Table(
@@ -102,7 +103,14 @@ TABLES = (
     ),
 )
 CELLS = {name: cell for table in TABLES for name, cell in table.cells.items()}
-ALONGSIDE = {"trip99": "trip", "flood_cpu": "flood", "map_cpu": "map", "echo2": "echo1", "rate": "scale"}
+ALONGSIDE = {
+    "trip99": "trip",
+    "flood_cpu": "flood",
+    "map_cpu": "map",
+    "echo2": "echo1",
+    "rate": "scale",
+    "busy": "scale",
+}
 """Lines that are measured with another one."""
 
 
@@ -208,10 +216,12 @@ class Run:
         times = []
         for _ in range(REPEATS):
             alone = await timed(one.many(one.computes, calls))
-            times.append((alone, await timed(two.many(two.computes, calls))))
-        self._note(number, cell, kind, statistics.median(alone / both for alone, both in times))
-        if cell == "scale":
-            self._note(number, "rate", kind, len(calls) / statistics.median(both for _, both in times))
+            cpu = family.fine_cpu(os.getpid())
+            both = await timed(two.many(two.computes, calls))
+            times.append((alone / both, len(calls) / both, (family.fine_cpu(os.getpid()) - cpu) / both))
+        names = ("scale", "rate", "busy") if cell == "scale" else (cell,)
+        for name, found in zip(names, zip(*times, strict=True), strict=False):
+            self._note(number, name, kind, statistics.median(found))
 
     def _note(self, number: int, cell: str, kind: str, value: float) -> None:
         self.found.setdefault((cell, kind), {})[number] = value
