@@ -40,12 +40,13 @@ def answer_with(listener: socket.socket, *answers: bytes) -> threading.Thread:
     """Give each connection, in turn, one of these instead of an answer, then close it; then refuse."""
 
     def serve() -> None:
-        for answer in answers:
+        for number, answer in enumerate(answers, 1):
             connection, _ = listener.accept()
+            if number == len(answers):  # what connects after it is refused, not accepted and reset
+                listener.close()
             with connection:
                 connection.recv(4096)
                 connection.sendall(answer)
-        listener.close()
 
     thread = threading.Thread(target=serve)
     thread.start()

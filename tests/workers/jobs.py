@@ -41,6 +41,13 @@ def fail_plainly(message: str) -> NoReturn:
     raise LookupError(message)
 
 
+async def fail_after(message: str, path: str | None) -> NoReturn:
+    """Fail at once, or when there is such a file."""
+    while path is not None and not os.path.exists(path):
+        await asyncio.sleep(0.001)
+    raise LookupError(message)
+
+
 class Picky(Exception):
     """Can be pickled, but not unpickled."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -68,7 +69,8 @@ async def refused(address: Address) -> None:
     async with asyncio.timeout(20):
         while True:
             with socket.socket(family) as probe:
-                if probe.connect_ex(address) != 0:
+                probe.settimeout(0.01)  # where nobody accepts any more, the backlog is full some time
+                if probe.connect_ex(address) not in (0, errno.EAGAIN):
                     return
             await asyncio.sleep(0.001)
 

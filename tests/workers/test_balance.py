@@ -314,10 +314,15 @@ def test_a_worker_that_is_up_again_takes_its_share(run: Run, told: Told, tmp_pat
 
     async def main() -> None:
         async with pool_of(2, restart=Restart(10)) as pool, asyncio.timeout(20):
+            gate = Gate(pool, tmp_path)
+            await gate.close(told)
             with pytest.raises(WorkerCrashed):
                 await pool[1].run(jobs.kill_yourself)
             assert pool[1].pid is None
-            calls = [pool.submit(jobs.busy, 0.02) for _ in range(100)]
+            calls = [pool.submit(jobs.busy, 0.002) for _ in range(60)]
+            while pool[1].pid is None:
+                await asyncio.sleep(0.001)
+            await gate.open()
             assert indexes(await asyncio.gather(*calls)).get(1, 0) > 10
 
     run(main())

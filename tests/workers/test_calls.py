@@ -69,9 +69,9 @@ def test_results_leave_while_others_compute(use: Use) -> None:
 
     async def test(pool: Workers) -> None:
         for job in (jobs.busy, jobs.busy_later):
-            calls = [pool[0].submit(job, 0.002) for _ in range(50)]
+            calls = [pool[0].submit(job, 0.002) for _ in range(100)]
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            assert sum(call.done() for call in calls) < 25
+            assert not all(call.done() for call in calls)
             await asyncio.wait(calls)
 
     use(test)

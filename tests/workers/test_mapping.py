@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import pinloop
 from pinloop.workers import RemoteTraceback, Unpicklable, WorkerCrashed, Workers, keys
 from tests.conftest import Run
 from tests.workers import jobs
@@ -83,10 +84,25 @@ def test_the_first_error_ends_it(use: Use, chunk: int) -> None:
     use(test)
 
 
-def test_other_errors_are_told_in_a_note(use: Use) -> None:
+def test_other_errors_are_told_in_a_note(use: Use, tmp_path: Path) -> None:
+    path = str(tmp_path / "go")
+
+    async def failed(pool: Workers) -> int:
+        return sum(worker.failed for worker in (await pool.metrics()).workers)
+
     async def test(pool: Workers) -> None:
-        with pytest.raises(LookupError) as caught:
-            await pool.map(jobs.fail_plainly, ["a", "b", "c"])
+        before = await failed(pool)
+
+        async def when_others_have_failed() -> None:
+            async with asyncio.timeout(20):
+                while await failed(pool) < before + 2:
+                    await asyncio.sleep(0)
+            jobs.report(path, "go")
+
+        async with pinloop.scope() as scope:
+            scope.spawn(when_others_have_failed())
+            with pytest.raises(LookupError) as caught:
+                await pool.map(jobs.fail_after, ["a", "b", "c"], [path, None, None])
         assert str(caught.value) == "a"
         assert any("2 other calls of the map failed" in note for note in caught.value.__notes__)
 

@@ -1,6 +1,7 @@
 """ASGI apps by uvicorn, and TLS for both kinds of apps."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -268,7 +269,8 @@ def test_crashes_beyond_the_limit_end_the_service(run: Run) -> None:
             while True:
                 pid = service.workers[0].pid
                 if pid is not None:
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has ended, which is not known yet
+                        os.kill(pid, signal.SIGKILL)
                 await asyncio.sleep(0.01)
 
     with pytest.raises(WorkersFailed, match="was killed by SIGKILL; that is more than 3 restarts"):

@@ -170,6 +170,28 @@ def test_reloads_come_one_after_the_other_and_a_drain_ends_them(run: Run) -> Non
     run(main())
 
 
+def test_a_drain_while_the_worker_that_a_reload_replaced_has_not_ended(run: Run) -> None:
+    """That one reads at once that it is to end and that it is to accept no more."""
+
+    async def main() -> None:
+        async with serving(workers=1) as service:
+            (old,), (address,) = pids(service), service.addresses
+            os.kill(old, signal.SIGSTOP)
+            try:
+                reloading = asyncio.create_task(service.reload())
+                while service.workers[0].pid == old:
+                    await asyncio.sleep(0.001)
+                draining = asyncio.create_task(service.drain())
+                for _ in range(10):  # it has been sent
+                    await asyncio.sleep(0)
+            finally:
+                os.kill(old, signal.SIGCONT)
+            await asyncio.gather(reloading, draining)
+            await refused(address)
+
+    run(main())
+
+
 def test_a_cancelled_reload_leaves_a_service_that_serves(run: Run) -> None:
     async def main() -> None:
         async with serving() as service:

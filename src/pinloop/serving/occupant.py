@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import socket
@@ -131,9 +130,15 @@ class Occupant:
         self.leaving = True
         caller = self.slot.caller
         if caller is not None and self._acceptor is None:
-            with contextlib.suppress(WorkerCrashed, TimeoutError):
+            try:
                 async with asyncio.timeout(PATIENCE):
                     await caller.call(stop_accepting, ())
+            except (WorkerCrashed, TimeoutError):
+                pass
+            except asyncio.CancelledError:  # by the worker, if a reload has told it to end before
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
 
     async def leave(self) -> None:
         """Accept no more, end what is open, end. Returns once it has."""

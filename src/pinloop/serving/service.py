@@ -100,7 +100,7 @@ class Service:
     def workers(self) -> tuple[ServingWorker, ...]:
         """The workers that serve now, by their index."""
         return tuple(
-            ServingWorker(seat.index, None if slot.life is None else slot.life.pid, slot.cpus, slot.restarted)
+            ServingWorker(seat.index, slot.pid, slot.cpus, slot.restarted)
             for seat in self._seats
             for slot in (seat.occupant.slot,)
         )

@@ -41,7 +41,7 @@ class Worker:
         self._slot = slot
 
     def __repr__(self) -> str:
-        state = f"pid={self.pid}" if self._slot.life is not None else "down"
+        state = "down" if self.pid is None else f"pid={self.pid}"
         return f"<Worker {self.index} {state} calls={self.calls} restarts={self.restarts}>"
 
     @property
@@ -52,7 +52,7 @@ class Worker:
     @property
     def pid(self) -> int | None:
         """The process that it is; None while it is being restarted."""
-        return None if self._slot.life is None else self._slot.life.pid
+        return self._slot.pid
 
     @property
     def cpus(self) -> tuple[int, ...] | None:

@@ -258,15 +258,21 @@ class Slot:
             metrics = asked.result() if asked.done() else None
         return self.counts(metrics)
 
+    @property
+    def pid(self) -> int | None:
+        """The process that the worker is; None if there is none now."""
+        life = self.life  # one that has exited is still there until its end has been seen to
+        return None if life is None or life.exited.done() else life.pid
+
     def counts(self, metrics: Metrics | None = None) -> WorkerMetrics:
         """What it has done, as far as is known here."""
-        life, caller, tally = self.life, self.caller, self.tally
+        caller, tally = self.caller, self.tally
         in_flight, channels = (
             (0, (0, 0, 0, 0)) if caller is None else (len(caller.calls), caller.hub.counts())
         )
         return WorkerMetrics(
             self.index,
-            None if life is None else life.pid,
+            self.pid,
             in_flight,
             tally.done,
             tally.failed,
