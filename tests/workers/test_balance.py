@@ -107,6 +107,10 @@ def gate_of(told: Told, tmp_path: Path) -> Callable[[Workers], Awaitable[Gate]]:
 
 GateOf = Callable[[Workers], Awaitable[Gate]]
 
+# The most that worker 1 does of 60 calls where nothing is balanced. How many more it does depends on time:
+# worker 0 goes on with what waits behind its gate until it has read that it should give some back.
+HALF = 31
+
 
 async def idle(pool: Workers, calls: list[asyncio.Task[Any]]) -> None:
     """Wait until worker 1 has done its calls, and has been found to have none left."""
@@ -124,10 +128,10 @@ def indexes(found: list[int]) -> dict[int, int]:
 def test_what_waits_in_a_busy_worker_is_done_by_an_idle_one(use: Use, gate_of: GateOf) -> None:
     async def test(pool: Workers) -> None:
         gate = await gate_of(pool)
-        calls = [pool.submit(jobs.busy, 0.002) for _ in range(60)]  # about 30 of them wait behind the gate
+        calls = [pool.submit(jobs.busy, 0.002) for _ in range(60)]  # half of them wait behind the gate
         await idle(pool, calls)
         await gate.open()
-        assert indexes(await asyncio.gather(*calls))[1] > 36
+        assert indexes(await asyncio.gather(*calls))[1] > HALF
 
     use(test)
 
@@ -138,7 +142,7 @@ def test_coroutines_that_compute_too(use: Use, gate_of: GateOf) -> None:
         calls = [pool.submit(jobs.busy_later, 0.002) for _ in range(60)]
         await idle(pool, calls)
         await gate.open()
-        assert indexes(await asyncio.gather(*calls))[1] > 36
+        assert indexes(await asyncio.gather(*calls))[1] > HALF
 
     use(test)
 
@@ -159,7 +163,7 @@ def test_arguments_are_those_of_the_call(use: Use, gate_of: GateOf, size: int) -
         await gate.open()
         found = await asyncio.gather(*calls)
         assert {length for length, _ in found} == {3, size}
-        assert indexes([index for _, index in found])[1] > 36
+        assert indexes([index for _, index in found])[1] > HALF
 
     use(test)
 
@@ -172,7 +176,7 @@ def test_arguments_that_cannot_come_back(use: Use, gate_of: GateOf, kind: Callab
         calls = [pool.submit(jobs.busy_with, kind()) for _ in range(60)]
         await idle(pool, calls)
         await gate.open()
-        moved = indexes(await asyncio.gather(*calls))[1] > 36
+        moved = indexes(await asyncio.gather(*calls))[1] > HALF
         assert moved == (kind is jobs.UnpickledThere)
 
     use(test)
@@ -186,7 +190,7 @@ def test_calls_of_one_worker_stay_there(use: Use, gate_of: GateOf) -> None:
         await idle(pool, anywhere)
         await gate.open()
         assert await asyncio.gather(*there) == [0] * 4
-        assert indexes(await asyncio.gather(*anywhere))[1] > 36
+        assert indexes(await asyncio.gather(*anywhere))[1] > 33
 
     use(test)
 

@@ -71,7 +71,7 @@ def test_results_leave_while_others_compute(use: Use) -> None:
         for job in (jobs.busy, jobs.busy_later):
             calls = [pool[0].submit(job, 0.002) for _ in range(100)]
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            assert not all(call.done() for call in calls)
+            assert sum(call.done() for call in calls) < 75  # 1, where nothing holds it up here
             await asyncio.wait(calls)
 
     use(test)
