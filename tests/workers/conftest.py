@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,19 @@ def told(tmp_path: Path) -> tuple[str, Callable[[str], Awaitable[None]]]:
     return str(path), wait_for
 
 
+def threads_of_dask() -> None:
+    """Wait for the threads that started Dask's processes: these have ended, but they hold their pipes."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("AsyncProcess"):
+            thread.join(20)
+
+
 @contextlib.asynccontextmanager
 async def pool_of(n: int = 1, **options: Any) -> AsyncIterator[Workers]:
     """A pool of its own, anywhere."""
     options.setdefault("placement", None)
-    async with Workers(n, options.pop("backend", "process"), **options) as pool:
-        yield pool
+    try:
+        async with Workers(n, options.pop("backend", "process"), **options) as pool:
+            yield pool
+    finally:
+        threads_of_dask()

@@ -7,6 +7,8 @@ import pickle
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -76,9 +78,14 @@ def test_counts_outlast_a_restart(run: Run) -> None:
     run(main())
 
 
-def test_calls_that_wait_for_a_worker(run: Run) -> None:
+def test_calls_that_wait_for_a_worker(run: Run, told: Told, tmp_path: Path) -> None:
+    path, _ = told
+    may_start = tmp_path / "may start"
+
     async def main() -> None:
-        async with pool_of(1) as pool:
+        may_start.touch()
+        async with pool_of(1, setup=partial(jobs.wait_for_file, path, str(may_start))) as pool:
+            may_start.unlink()
             assert pool[0].pid is not None
             os.kill(pool[0].pid, signal.SIGKILL)
             while pool[0].pid is not None:
@@ -89,6 +96,7 @@ def test_calls_that_wait_for_a_worker(run: Run) -> None:
             (worker,) = found.workers
             assert (found.waiting, found.in_flight) == (3, 0)
             assert (worker.pid, worker.loop, worker.channels) == (None, None, 0)
+            may_start.touch()
             assert await asyncio.gather(*calls) == [1, 2, 3]
             assert (await pool.metrics()).waiting == 0
 
