@@ -128,19 +128,16 @@ def told(tmp_path: Path) -> tuple[str, Callable[[str], Awaitable[None]]]:
     return str(path), wait_for
 
 
-def threads_of_dask() -> None:
-    """Wait for the threads that started Dask's processes: these have ended, but they hold their pipes."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("AsyncProcess"):
-            thread.join(20)
-
-
 @contextlib.asynccontextmanager
-async def pool_of(n: int = 1, **options: Any) -> AsyncIterator[Workers]:
+async def pool_of(n: int = 1, backend: str = "process", **options: Any) -> AsyncIterator[Workers]:
     """A pool of its own, anywhere."""
     options.setdefault("placement", None)
+    before = set(threading.enumerate())
     try:
-        async with Workers(n, options.pop("backend", "process"), **options) as pool:
+        async with Workers(n, backend, **options) as pool:
             yield pool
     finally:
-        threads_of_dask()
+        # Dask's processes have ended, but the threads that waited for them hold their pipes.
+        for thread in set(threading.enumerate()) - before if backend == "dask" else ():
+            if thread.name.startswith("AsyncProcess"):
+                thread.join(20)
